@@ -1,0 +1,31 @@
+"""Errors that a user can cause, each a subclass of the built-in it refines. Messages say what to do."""
+
+
+class UnknownNameError(ValueError):
+    """A task, camera, labeler or preset that does not exist; names the closest that do."""
+
+    @classmethod
+    def of(cls, what: str, got: str, known: list[str]) -> "UnknownNameError":
+        """Return the error for the unknown name `got`, with the closest known names."""
+        from difflib import get_close_matches  # noqa: PLC0415
+
+        lowered = {name.lower(): name for name in known}
+        close = [lowered[name] for name in get_close_matches(got.lower(), lowered, n=3, cutoff=0.4)]
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(known)}"
+        return cls(f"unknown {what} {got!r}; {hint}")
+
+
+class InstructionError(ValueError):
+    """An instruction that is empty or too long for the text encoder."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is missing, damaged, or of another kind or version."""
+
+
+class RenderingError(RuntimeError):
+    """No off-screen OpenGL, or an env that cannot be drawn."""
+
+
+class FeedbackError(RuntimeError):
+    """A labeler or an env broke the contract of the feedback loop."""

@@ -1,0 +1,61 @@
+"""Chooses the off-screen OpenGL that MuJoCo draws with."""
+
+import logging
+import os
+import subprocess
+import sys
+
+from vlp_gym.errors import RenderingError
+
+logger = logging.getLogger(__name__)
+
+BACKENDS = ("egl", "osmesa")
+"""Off-screen backends of MuJoCo on Linux, the faster one first."""
+
+ADVICE = (
+    "MuJoCo cannot draw off screen on this machine: neither EGL nor OSMesa opened a context. "
+    "On Debian or Ubuntu: apt-get install libegl1 libgl1-mesa-dri (EGL), or: apt-get install libosmesa6 (OSMesa)"
+)
+
+_PROBE = (
+    "import mujoco\n"
+    "model = mujoco.MjModel.from_xml_string('<mujoco><worldbody><geom size=\"1\"/></worldbody></mujoco>')\n"
+    "renderer = mujoco.Renderer(model, 8, 8)\n"
+    "renderer.render()\n"
+    "renderer.close()\n"
+)
+
+
+def opens(backend: str) -> bool:
+    """Return whether MuJoCo can draw with `backend`, tried in a process of its own (a failed try can crash)."""
+    env = {**os.environ, "MUJOCO_GL": backend}
+    env.pop("PYOPENGL_PLATFORM", None)
+    probe = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", _PROBE], env=env, capture_output=True, text=True, timeout=120, check=False
+    )
+    if probe.returncode:
+        logger.debug("MuJoCo cannot draw with %s: %s", backend, probe.stderr.strip())
+    return probe.returncode == 0
+
+
+def prepare_opengl() -> None:
+    """Set `MUJOCO_GL` to a backend that works, unless the user chose one. Call before `import mujoco`.
+
+    Only a Linux machine without a display is touched.
+
+    Raises:
+        RenderingError: no backend works, or MuJoCo was imported already with one that needs a display.
+    """
+    if os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY") or not sys.platform.startswith("linux"):
+        return
+    if "mujoco" in sys.modules:
+        raise RenderingError(
+            "MuJoCo was imported before vlp_gym could choose an off-screen OpenGL; set the environment "
+            "variable MUJOCO_GL=egl (or osmesa), or make the vlp environment before you import mujoco"
+        )
+    for backend in BACKENDS:
+        if opens(backend):
+            os.environ["MUJOCO_GL"] = backend
+            logger.info("drawing off screen with MUJOCO_GL=%s", backend)
+            return
+    raise RenderingError(ADVICE)

@@ -130,15 +130,14 @@ HELD_OUT_EVERY = 4
 """One sentence in this many is kept out of training."""
 
 
-def _sentences(task_name: str) -> list[str]:
-    task = find_task(task_name)
-    structures, nouns = _STRUCTURES[task.name]
-    # Nouns run inside verbs, shifted by one a verb, so that the held-out places meet every verb and every noun.
-    crossed = [
-        structure.format(noun=nouns[(i + shift) % len(nouns)])
-        for shift, (structure, i) in enumerate(product(structures, range(len(nouns))))
+def _sentences(task_name: str, *, held_out: bool) -> list[str]:
+    structures, nouns = _STRUCTURES[find_task(task_name).name]
+    return [
+        structure.format(noun=noun)
+        for (verb, structure), (place, noun) in product(enumerate(structures), enumerate(nouns))
+        # The diagonal, so that training still meets every verb and every noun.
+        if ((verb + place) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1) == held_out
     ]
-    return list(dict.fromkeys(crossed))
 
 
 def training_instructions(task_name: str) -> tuple[str, ...]:
@@ -148,14 +147,13 @@ def training_instructions(task_name: str) -> tuple[str, ...]:
     'open the door'
     """
     default = find_task(task_name).instruction
-    rest = [s for i, s in enumerate(_sentences(task_name)) if i % HELD_OUT_EVERY != HELD_OUT_EVERY - 1 and s != default]
-    return (default, *rest)
+    return tuple(dict.fromkeys([default, *_sentences(task_name, held_out=False)]))
 
 
 def held_out_instructions(task_name: str) -> tuple[str, ...]:
     """Return the sentences of a task that no training uses; disjoint from `training_instructions`."""
     used = set(training_instructions(task_name))
-    return tuple(s for s in _sentences(task_name) if s not in used)
+    return tuple(s for s in _sentences(task_name, held_out=True) if s not in used)
 
 
 def check_instruction(text: str) -> str:

@@ -1,0 +1,65 @@
+"""A sentence as the reward of a robot-manipulation environment.
+
+Importing this package registers the environments `vlp/<Task>`. It imports neither torch nor a simulator; what
+does is loaded on first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+
+from vlp_gym.tasks.metaworld import TASKS
+
+if TYPE_CHECKING:
+    from vlp_gym.envs.factory import wrap
+    from vlp_gym.types import Labeler, Labels, Pair, Scene, Scorer, Segment, Task
+
+__version__ = "0.1.0"
+
+MAX_EPISODE_STEPS = 500
+"""Time limit of the Meta-World tasks unless `gym.make(..., max_episode_steps=)` says otherwise."""
+
+_LAZY = {
+    "Labeler": "vlp_gym.types",
+    "Labels": "vlp_gym.types",
+    "Pair": "vlp_gym.types",
+    "Scene": "vlp_gym.types",
+    "Scorer": "vlp_gym.types",
+    "Segment": "vlp_gym.types",
+    "Task": "vlp_gym.types",
+    "wrap": "vlp_gym.envs.factory",
+}
+
+__all__ = [
+    "TASKS",
+    "Labeler",
+    "Labels",
+    "Pair",
+    "Scene",
+    "Scorer",
+    "Segment",
+    "Task",
+    "wrap",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use (PEP 562)."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'vlp_gym' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, also those that are not loaded yet."""
+    return sorted({*globals(), *__all__})
+
+
+for _task in TASKS:
+    gym.register(
+        id=f"vlp/{_task}",
+        entry_point="vlp_gym.envs.factory:make_metaworld",
+        max_episode_steps=MAX_EPISODE_STEPS,
+        kwargs={"task": _task},
+    )

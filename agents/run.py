@@ -1,0 +1,222 @@
+"""The run folder: files that a kill at any moment leaves whole, and where they come from."""
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import subprocess
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeVar
+
+ConfigT = TypeVar("ConfigT")
+
+PACKAGES = ("vlp-gym", "gymnasium", "metaworld", "mujoco", "numpy", "stable-baselines3", "torch")
+"""Distributions whose versions decide a result."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; it takes the place of `path` when the block ends without an error.
+
+    The file keeps its suffix, by which image and video writers choose their format.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        yield draft
+        flush_to_disk(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Make sure that the content of a file survives a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON; tuples become lists, paths become strings."""
+    text = json.dumps(content, indent=2, default=str, allow_nan=False)
+    with replacing(path) as draft:
+        draft.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows under the union of their keys; values that a row lacks stay empty."""
+    import csv  # noqa: PLC0415
+
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def new_run_folder(folder: Path) -> Path:
+    """Make the folder of a new run.
+
+    Raises:
+        FileExistsError: there is a run in it already.
+    """
+    if (folder / "config.json").exists():
+        raise FileExistsError(
+            f"{folder} holds a run already; continue it with --resume {folder}, "
+            "or choose another --out"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_config(folder: Path, config: Any) -> None:
+    """Write a config dataclass as config.json, nested dataclasses as nested objects."""
+    write_json(folder / "config.json", dataclasses.asdict(config))
+
+
+def read_config(folder: Path, kind: type[ConfigT]) -> ConfigT:
+    """Return the config of a run folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no run: there is no config.json in it")
+    return config_of(kind, json.loads(path.read_text(encoding="utf-8")))
+
+
+def config_of(kind: type[ConfigT], content: Mapping[str, Any]) -> ConfigT:
+    """Return a config dataclass from its JSON object; what the object lacks takes its default."""
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(content) - set(hints))
+    if unknown:
+        raise ValueError(
+            f"{kind.__name__} has no {', '.join(unknown)}; "
+            "the run comes from another version of this program"
+        )
+    return kind(**{name: _value_of(hints[name], value) for name, value in content.items()})
+
+
+def _value_of(hint: Any, value: Any) -> Any:
+    """Return a JSON value as the type that a dataclass field asks for."""
+    if value is None:
+        return None
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return config_of(hint, value)
+    if hint is Path:
+        return Path(value)
+    if typing.get_origin(hint) is tuple:
+        return tuple(value)
+    return value
+
+
+def save_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> Path:
+    """Let `write` fill a folder, then make it the run's only checkpoint; return it.
+
+    A kill leaves the older checkpoint, or both, never half of one: a folder gets its name when it
+    is whole.
+    """
+    root = folder / "checkpoints"
+    root.mkdir(parents=True, exist_ok=True)
+    draft, final = root / "unfinished", root / f"step_{step:08d}"
+    if final.exists():
+        return final
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        write(draft)
+        for path in draft.iterdir():
+            flush_to_disk(path)
+    except OSError as error:
+        shutil.rmtree(draft, ignore_errors=True)
+        error.add_note(
+            f"No checkpoint of step {step}. Free some disk, then go on with --resume {folder}"
+        )
+        raise
+    draft.replace(final)
+    for older in checkpoints(folder)[:-1]:
+        shutil.rmtree(older)
+    return final
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Return the whole checkpoints of a run, the oldest first."""
+    return sorted((folder / "checkpoints").glob("step_*"))
+
+
+def last_checkpoint(folder: Path) -> Path:
+    """Return the newest whole checkpoint of a run.
+
+    Raises:
+        FileNotFoundError: the run was stopped before it wrote one.
+    """
+    found = checkpoints(folder)
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} has no checkpoint yet; remove the folder and start the run again"
+        )
+    return found[-1]
+
+
+def provenance() -> dict[str, Any]:
+    """Return where a result comes from: commit, machine and versions."""
+    return {"commit": commit(), "machine": machine(), "versions": versions()}
+
+
+def commit() -> str:
+    """Return the commit of this clone, "+" behind it when files differ; or "unknown"."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    here = Path(__file__).parent
+    answer = subprocess.run(  # noqa: S603
+        [git, "describe", "--always", "--abbrev=12", "--dirty=+", "--match="],
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return answer.stdout.strip() or "unknown"
+
+
+def machine() -> dict[str, Any]:
+    """Return what the machine is: processor, cores that this process may use, accelerator."""
+    import torch  # noqa: PLC0415
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "cpu": cpu_model(),
+        "cores": len(os.sched_getaffinity(0)),
+        "gpu": gpu,
+        "system": platform.system(),
+    }
+
+
+def cpu_model() -> str:
+    """Return the name of the processor."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -8,45 +8,20 @@ import shutil
 import subprocess
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib import metadata
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from vlp_gym.data.atomic import atomic_path, atomic_write_text
+from vlp_gym.doctor import installed_versions
+
 ConfigT = TypeVar("ConfigT")
-
-PACKAGES = ("vlp-gym", "gymnasium", "metaworld", "mujoco", "numpy", "stable-baselines3", "torch")
-"""Distributions whose versions decide a result."""
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; it takes the place of `path` when the block ends without an error.
-
-    The file keeps its suffix, by which image and video writers choose their format.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        yield draft
-        flush_to_disk(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def flush_to_disk(path: Path) -> None:
-    """Make sure that the content of a file survives a power cut."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def write_json(path: Path, content: Any) -> None:
     """Write readable JSON; tuples become lists, paths become strings."""
-    text = json.dumps(content, indent=2, default=str, allow_nan=False)
-    with replacing(path) as draft:
-        draft.write_text(text + "\n", encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -54,7 +29,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     import csv  # noqa: PLC0415
 
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    with replacing(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
@@ -135,7 +110,8 @@ def save_checkpoint(folder: Path, step: int, write: Callable[[Path], None]) -> P
     try:
         write(draft)
         for path in draft.iterdir():
-            flush_to_disk(path)
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
     except OSError as error:
         shutil.rmtree(draft, ignore_errors=True)
         error.add_note(
@@ -169,7 +145,7 @@ def last_checkpoint(folder: Path) -> Path:
 
 def provenance() -> dict[str, Any]:
     """Return where a result comes from: commit, machine and versions."""
-    return {"commit": commit(), "machine": machine(), "versions": versions()}
+    return {"commit": commit(), "machine": machine(), "versions": installed_versions()}
 
 
 def commit() -> str:
@@ -209,14 +185,3 @@ def cpu_model() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found

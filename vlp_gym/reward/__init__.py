@@ -1,0 +1,1 @@
+"""Learns a reward from labels: the preference loss and the reward ensemble."""

@@ -1,0 +1,46 @@
+"""Several equal networks as one: stacked weights, one batched product a layer."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class StackedMLP(nn.Module):
+    """Multi-layer perceptrons of one shape, LeakyReLU inside, tanh at the end, one output each.
+
+    Args:
+        width_in: numbers of an input.
+        width: units of a hidden layer.
+        depth: hidden layers.
+        generators: one source of initial weights a member, so that members differ.
+    """
+
+    def __init__(
+        self, width_in: int, width: int, depth: int, generators: list[torch.Generator]
+    ) -> None:
+        super().__init__()
+        widths = [width_in, *[width] * depth, 1]
+        layers = list(zip(widths, widths[1:], strict=False))
+        draws = [[_initial(n_in, n_out, each) for n_in, n_out in layers] for each in generators]
+        stacked = [torch.stack(layer) for layer in zip(*draws, strict=True)]
+        # The last row of a draw is the bias.
+        self.weights = nn.ParameterList([draw[:, :-1].clone() for draw in stacked])
+        self.biases = nn.ParameterList([draw[:, -1:].clone() for draw in stacked])
+
+    def forward(
+        self, inputs: Float[Tensor, "members rows width_in"]
+    ) -> Float[Tensor, "members rows"]:
+        """Return each member's output for its own rows, in [-1, 1]."""
+        hidden = inputs
+        *inner, last = zip(self.weights, self.biases, strict=True)
+        for weight, bias in inner:
+            hidden = nn.functional.leaky_relu(torch.baddbmm(bias, hidden, weight), inplace=True)
+        return torch.tanh(torch.baddbmm(last[1], hidden, last[0])).squeeze(-1)
+
+
+def _initial(n_in: int, n_out: int, generator: torch.Generator) -> Float[Tensor, "rows n_out"]:
+    # PyTorch's own rule for nn.Linear, bias included: uniform within 1 / sqrt(fan in).
+    bound = 1 / math.sqrt(n_in)
+    return (torch.rand(n_in + 1, n_out, generator=generator) * 2 - 1) * bound

@@ -1,12 +1,12 @@
 """Meta-World's simulators, bare and properly seeded, and the scene that draws them."""
 
+import sys
 from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
 
 from vlp_gym.scenes.mujoco import MujocoScene
-from vlp_gym.scenes.opengl import prepare_opengl
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
 
 
@@ -24,7 +24,6 @@ def make_sawyer(task_name: str, **settings: Any) -> Any:
         task_name: any spelling that `find_task` reads.
         settings: `render_mode`, `camera_name`, `width`, `height` of the Sawyer env.
     """
-    prepare_opengl()
     from metaworld.env_dict import ALL_V3_ENVIRONMENTS  # noqa: PLC0415
 
     env = ALL_V3_ENVIRONMENTS[find_task(task_name).env_name](**settings)
@@ -32,6 +31,9 @@ def make_sawyer(task_name: str, **settings: Any) -> Any:
     env._freeze_rand_vec = False
     env.seeded_rand_vec = True  # without it goals come from NumPy's global generator
     env._set_task_called = True
+    env.max_path_length = (
+        sys.maxsize
+    )  # a TimeLimit truncates; Meta-World itself would raise at 500 steps
     # `step` clips to this space. Meta-World's own was made while the goal was hidden: it would clip it to zero.
     env.sawyer_observation_space = env.observation_space = observation_space()
     return env

@@ -8,14 +8,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlp_gym.errors import RenderingError
-from vlp_gym.scenes.renderer import Renderer, camera_id, quality_of
+from vlp_gym.scenes.renderer import FREE, Renderer, camera_id, quality_of
 from vlp_gym.types import Frames
 
+TRACK = "track"
+"""Name that Gymnasium's models give to the camera that follows the robot."""
 ALWAYS = ("body_pos", "site_pos")
 """Arrays that Meta-World writes at every reset to move its objects; kept with every episode."""
-WHEN_CHANGED = ("body_quat", "geom_pos", "geom_quat", "geom_rgba", "geom_size", "site_quat", "site_rgba")
+WHEN_CHANGED = (
+    "body_quat",
+    "geom_pos",
+    "geom_quat",
+    "geom_rgba",
+    "geom_size",
+    "site_quat",
+    "site_rgba",
+)
 """Arrays that an env of your own may write at reset; kept where they differ from the compiled model."""
 CONSTANTS = ALWAYS + WHEN_CHANGED
+
+
+def is_mujoco(env: gym.Env[Any, Any]) -> bool:
+    """Return whether an env simulates with MuJoCo in the way of Gymnasium's: it has `model` and `data`."""
+    import mujoco  # noqa: PLC0415
+
+    model = getattr(env.unwrapped, "model", None)
+    return isinstance(model, mujoco.MjModel) and hasattr(env.unwrapped, "data")
+
+
+def default_camera(env: gym.Env[Any, Any]) -> str:
+    """Return the camera that Gymnasium draws a MuJoCo env with: "track" if it has that, else "free"."""
+    import mujoco  # noqa: PLC0415
+
+    model = env.unwrapped.model  # type: ignore[attr-defined]
+    has_track = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_CAMERA, TRACK) >= 0
+    return TRACK if has_track else FREE
 
 
 class MujocoScene:
@@ -33,7 +60,12 @@ class MujocoScene:
     """
 
     def __init__(
-        self, model: Any, camera: str = "free", height: int = 224, width: int = 224, preset: str = "fast"
+        self,
+        model: Any,
+        camera: str = "free",
+        height: int = 224,
+        width: int = 224,
+        preset: str = "fast",
     ) -> None:
         import mujoco  # noqa: PLC0415
 
@@ -53,10 +85,11 @@ class MujocoScene:
         Raises:
             RenderingError: the env is not a MuJoCo env.
         """
-        model = getattr(env.unwrapped, "model", None)
-        if model is None or not hasattr(env.unwrapped, "data"):
-            raise RenderingError(f"{env.unwrapped} has no MuJoCo model and data; use EagerScene for it")
-        return cls(model, camera, **settings)
+        if not is_mujoco(env):
+            raise RenderingError(
+                f"{env.unwrapped} has no MuJoCo model and data; use EagerScene for it"
+            )
+        return cls(env.unwrapped.model, camera, **settings)  # type: ignore[attr-defined]
 
     def constants(self, env: gym.Env[Any, Any]) -> dict[str, NDArray[Any]]:
         """Return the model arrays that this episode's frames depend on, by name."""
@@ -83,7 +116,9 @@ class MujocoScene:
         nq, n_mocap = self._model.nq, self._model.nmocap
         expected = nq + 7 * n_mocap
         if snapshot.shape != (expected,):
-            raise ValueError(f"this scene's snapshots have {expected} numbers, got shape {snapshot.shape}")
+            raise ValueError(
+                f"this scene's snapshots have {expected} numbers, got shape {snapshot.shape}"
+            )
         qpos, mocap_pos, mocap_quat = np.split(snapshot, [nq, nq + 3 * n_mocap])
         self._data.qpos[:] = qpos
         self._data.mocap_pos[:] = mocap_pos.reshape(n_mocap, 3)

@@ -1,5 +1,6 @@
 """Chooses the off-screen OpenGL that MuJoCo draws with."""
 
+import importlib
 import logging
 import os
 import subprocess
@@ -31,7 +32,12 @@ def opens(backend: str) -> bool:
     env = {**os.environ, "MUJOCO_GL": backend}
     env.pop("PYOPENGL_PLATFORM", None)
     probe = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", _PROBE], env=env, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", _PROBE],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     if probe.returncode:
         logger.debug("MuJoCo cannot draw with %s: %s", backend, probe.stderr.strip())
@@ -39,23 +45,24 @@ def opens(backend: str) -> bool:
 
 
 def prepare_opengl() -> None:
-    """Set `MUJOCO_GL` to a backend that works, unless the user chose one. Call before `import mujoco`.
+    """Set `MUJOCO_GL` to a backend that works, unless the user chose one; before or after `import mujoco`.
 
     Only a Linux machine without a display is touched.
 
     Raises:
-        RenderingError: no backend works, or MuJoCo was imported already with one that needs a display.
+        RenderingError: no backend works.
     """
-    if os.environ.get("MUJOCO_GL") or os.environ.get("DISPLAY") or not sys.platform.startswith("linux"):
+    if (
+        os.environ.get("MUJOCO_GL")
+        or os.environ.get("DISPLAY")
+        or not sys.platform.startswith("linux")
+    ):
         return
+    backend = next(filter(opens, BACKENDS), None)
+    if backend is None:
+        raise RenderingError(ADVICE)
+    os.environ["MUJOCO_GL"] = backend
+    logger.info("drawing off screen with MUJOCO_GL=%s", backend)
     if "mujoco" in sys.modules:
-        raise RenderingError(
-            "MuJoCo was imported before vlp_gym could choose an off-screen OpenGL; set the environment "
-            "variable MUJOCO_GL=egl (or osmesa), or make the vlp environment before you import mujoco"
-        )
-    for backend in BACKENDS:
-        if opens(backend):
-            os.environ["MUJOCO_GL"] = backend
-            logger.info("drawing off screen with MUJOCO_GL=%s", backend)
-            return
-    raise RenderingError(ADVICE)
+        # MuJoCo reads the variable once, when it is imported; an env of the user's own may have done that already.
+        importlib.reload(sys.modules["mujoco.gl_context"])

@@ -1,5 +1,7 @@
 """Draws one MuJoCo model off screen, upright, at a chosen quality."""
 
+import atexit
+import weakref
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -8,10 +10,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from vlp_gym.errors import RenderingError, UnknownNameError
-
+from vlp_gym.scenes.opengl import prepare_opengl
 
 FREE = "free"
 """Name of MuJoCo's default view, for models without a camera of their own."""
+
+_open_renderers: weakref.WeakSet["Renderer"] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,12 @@ class Renderer:
         RenderingError: no off-screen OpenGL.
     """
 
-    def __init__(self, model: Any, camera: str, height: int, width: int, preset: str = "fast") -> None:
+    def __init__(
+        self, model: Any, camera: str, height: int, width: int, preset: str = "fast"
+    ) -> None:
         import mujoco  # noqa: PLC0415
 
+        prepare_opengl()
         self._camera = camera_id(model, camera)
         quality = quality_of(preset)
         model.vis.quality.offsamples = quality.multisamples
@@ -68,6 +75,11 @@ class Renderer:
                 f"MuJoCo cannot open an off-screen OpenGL context ({error}); set MUJOCO_GL=egl or MUJOCO_GL=osmesa "
                 "and see `vlp doctor`"
             ) from error
+        _open_renderers.add(self)
+        # Moved to the end of the line: it must run before MuJoCo's own exit handler, which ends OpenGL
+        # under contexts that are still open.
+        atexit.unregister(_close_all)
+        atexit.register(_close_all)
         flags = self._renderer.scene.flags
         flags[mujoco.mjtRndFlag.mjRND_SHADOW] = quality.shadows
         flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = quality.reflections
@@ -84,6 +96,7 @@ class Renderer:
 
     def close(self) -> None:
         """Free the OpenGL context."""
+        _open_renderers.discard(self)
         self._renderer.close()
 
     def __enter__(self) -> "Renderer":
@@ -91,10 +104,18 @@ class Renderer:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Free the OpenGL context."""
         self.close()
+
+
+def _close_all() -> None:
+    for renderer in list(_open_renderers):
+        renderer.close()
 
 
 def camera_id(model: Any, camera: str) -> int:

@@ -42,6 +42,22 @@ class Finding:
     cure: str = ""
 
 
+def doctor() -> None:
+    """Say what this machine has, what it lacks, and what to do about it."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.markup import escape  # noqa: PLC0415
+
+    console, ill = Console(highlight=False, soft_wrap=True), False
+    for finding in examine():
+        mark = "[red]lacks[/red]" if finding.cure else "[green]ok[/green]   "
+        console.print(f"{mark} [bold]{finding.subject}[/bold]: {escape(finding.state)}")
+        if finding.cure:
+            console.print(f"      to do: {escape(finding.cure)}")
+        ill = ill or bool(finding.cure)
+    if ill:
+        sys.exit(1)
+
+
 def examine() -> Iterator[Finding]:
     """Yield what is found, one check after the other; a check may take seconds."""
     checks: tuple[Callable[[], Finding], ...] = (

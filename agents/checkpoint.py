@@ -1,0 +1,134 @@
+"""All that an off-policy agent on a `vlp/*` env needs to go on bit for bit after a stop."""
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3 import SAC
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.monitor import Monitor
+from vlp_gym.wrappers.preference import PreferenceReward
+
+from vlp_gym.wrappers.seeded import SeededEpisodes, resume_episode
+
+WrapperT = TypeVar("WrapperT", bound=gym.Wrapper[Any, Any, Any, Any])
+
+REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+"""Arrays of SB3's replay buffer, each [rows, envs, ...]."""
+
+NUMPY: list[Any] = [
+    np.ndarray,
+    np.dtype,
+    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    np._core.multiarray.scalar,  # type: ignore[attr-defined]
+    *(type(np.dtype(code)) for code in "?bBhHiIlLfd"),
+]
+"""What a file may hold beside tensors and plain containers: NumPy's arrays and scalars."""
+
+
+def save_agent(folder: Path, agent: SAC, env: gym.Env[Any, Any], extra: Mapping[str, Any]) -> None:
+    """Write the agent, its replay buffer, its env in mid-episode and every random generator.
+
+    Args:
+        folder: an empty folder.
+        agent: between two calls of `learn`, when no step is half done.
+        env: the one env of the agent, as `gym.make` returned it or wrapped in a `Monitor`.
+        extra: what else the run wants back from `load_agent`: numbers, strings, lists, dicts.
+    """
+    agent.save(folder / "agent.zip")
+    save_replay(folder / "replay.npz", agent.replay_buffer)
+    state = {"env": env_state(env), "random": random_state(agent), "extra": dict(extra)}
+    torch.save(state, folder / "state.pt")
+
+
+def load_agent(
+    folder: Path, env: gym.Env[Any, Any], device: str = "auto"
+) -> tuple[SAC, dict[str, Any]]:
+    """Return the agent that `save_agent` wrote, on a freshly made `env`, and its `extra`."""
+    with torch.serialization.safe_globals(NUMPY):
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    restore_env(env, state["env"])
+    agent = SAC.load(folder / "agent.zip", env=env, device=device, force_reset=False)
+    load_replay(folder / "replay.npz", agent.replay_buffer)
+    # Last: making the env and the networks has drawn random numbers.
+    restore_random(agent, state["random"])
+    return agent, state["extra"]
+
+
+def save_replay(path: Path, replay: ReplayBuffer | None) -> None:
+    """Write the filled rows of a replay buffer."""
+    assert replay is not None, "SAC makes its replay buffer in its constructor"
+    rows = {name: getattr(replay, name)[: replay.size()] for name in REPLAY}
+    np.savez(path, position=replay.pos, full=replay.full, **rows)
+
+
+def load_replay(path: Path, replay: ReplayBuffer | None) -> None:
+    """Put the rows that `save_replay` wrote into an empty buffer of the same capacity."""
+    assert replay is not None, "SAC makes its replay buffer when it is loaded"
+    with np.load(path) as stored:
+        for name in REPLAY:
+            getattr(replay, name)[: len(stored[name])] = stored[name]
+        replay.pos, replay.full = int(stored["position"]), bool(stored["full"])
+
+
+def find_wrapper(env: gym.Env[Any, Any], kind: type[WrapperT]) -> WrapperT | None:
+    """Return the outermost wrapper of a kind around an env, if there is one."""
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, kind):
+            return env
+        env = env.env
+    return None
+
+
+def env_state(env: gym.Env[Any, Any]) -> dict[str, Any]:
+    """Return where the wrappers of an env stand: its episode, its feedback, its statistics."""
+    seeded = find_wrapper(env, SeededEpisodes)
+    if seeded is None:
+        raise ValueError(f"{env} has no SeededEpisodes wrapper; make it with vlp_gym or wrap it")
+    state: dict[str, Any] = {"episode": seeded.state_dict()}
+    preference, monitor = find_wrapper(env, PreferenceReward), find_wrapper(env, Monitor)
+    if preference is not None:
+        state["preference"] = preference.state_dict()
+    if monitor is not None:
+        state["monitor"] = {"rewards": monitor.rewards, "total_steps": monitor.total_steps}
+    return state
+
+
+def restore_env(env: gym.Env[Any, Any], state: Mapping[str, Any]) -> None:
+    """Bring a freshly made env into the middle of the episode that `env_state` saw."""
+    resume_episode(env, state["episode"])
+    preference, monitor = find_wrapper(env, PreferenceReward), find_wrapper(env, Monitor)
+    if preference is not None:
+        preference.load_state_dict(state["preference"])
+    if monitor is not None:
+        monitor.rewards = list(state["monitor"]["rewards"])
+        monitor.total_steps = state["monitor"]["total_steps"]
+        monitor.needs_reset = False
+
+
+def random_state(agent: SAC) -> dict[str, Any]:
+    """Return the state of every generator that SB3 draws from: Python's, NumPy's, torch's, the space's."""
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    return {
+        "python": random.getstate(),
+        "numpy": (kind, np.asarray(keys).tolist(), position, has_gauss, cached),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "action_space": agent.action_space.np_random.bit_generator.state,
+    }
+
+
+def restore_random(agent: SAC, state: Mapping[str, Any]) -> None:
+    """Put every generator back into the state that `random_state` saw."""
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(torch.as_tensor(state["torch"]))
+    if torch.cuda.is_available() and len(state["cuda"]):
+        torch.cuda.set_rng_state_all([torch.as_tensor(one) for one in state["cuda"]])
+    agent.action_space.np_random.bit_generator.state = state["action_space"]

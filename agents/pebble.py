@@ -1,0 +1,333 @@
+"""PEBBLE with SAC: learns a reward from preferences between segments, and a policy from that reward.
+
+`python -m agents.pebble --help` lists every option; without options it runs the demo. PEBBLE is Lee
+et al., 2021; SAC is Stable-Baselines3's, untouched. `BPref` below is the code of PEBBLE's authors,
+rll-research/BPref.
+"""
+
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import gymnasium as gym
+import torch
+import tyro
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.monitor import Monitor
+from vlp_gym.feedback.loop import FeedbackLoop
+from vlp_gym.sb3 import RelabelReplay
+from vlp_gym.wrappers.preference import PreferenceReward
+
+import vlp_gym  # noqa: F401  registers vlp/*
+from agents import run
+from agents.checkpoint import find_wrapper, load_agent, save_agent
+from agents.curves import draw_curves
+from agents.evaluation import Evaluation, Policy, evaluate, record_frames
+from agents.progress import Progress
+from agents.video import write_video
+from vlp_gym.feedback.config import FeedbackConfig
+from vlp_gym.tasks.metaworld import find_task
+
+
+@dataclass(frozen=True)
+class SacConfig:
+    """SAC; values of Stable-Baselines3 unless another source is named."""
+
+    width: int = 256
+    """Units of a hidden layer."""
+    depth: int = 2
+    """Hidden layers; BPref has 3, which halves the speed on a CPU."""
+    learning_rate: float = 3e-4
+    batch_size: int = 256
+    """Transitions a gradient step; BPref has 512."""
+    learning_starts: int = 1_000
+    """Steps of uniform random actions (BPref)."""
+    train_freq: int = 1
+    """Steps between trainings."""
+    gradient_steps: int = 1
+    """Gradient steps a training."""
+    gamma: float = 0.99
+    """Discount."""
+    polyak: float = 0.005
+    """Share of the critic that moves into its target each gradient step."""
+    initial_temperature: float = 0.1
+    """Entropy coefficient at the start (BPref); it is learned from there."""
+    target_entropy: float | None = None
+    """Entropy that the coefficient keeps up; None: minus the number of action dimensions."""
+    buffer_size: int = 1_000_000
+    """Transitions that the replay buffer keeps."""
+    use_sde: bool = False
+    """State-dependent exploration: noise that lasts, so that the gripper gets somewhere (gSDE)."""
+    sde_sample_freq: int = 8
+    """Steps that one such noise lasts (ours); -1: a whole rollout."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run of PEBBLE."""
+
+    task: str = "DrawerClose"
+    """Any of the 50 tasks of Meta-World."""
+    instruction: str | None = None
+    """The sentence that becomes the reward; None: the default of the task."""
+    labeler: Literal["vlp", "oracle"] = "vlp"
+    """Who compares segments: the preference model, or the simulator's own return."""
+    reward: Literal["learned", "env"] = "learned"
+    """What pays the agent; `env`: the simulator's reward, with no feedback at all."""
+    checkpoint: Path | None = None
+    """A preference model of your own; None: the bundled one."""
+    steps: int = 25_000
+    """Environment steps."""
+    max_episode_steps: int = 150
+    """Steps of an episode; scripted experts succeed within 150 in every task."""
+    seed: int = 0
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    sac: SacConfig = field(default_factory=SacConfig)
+    evaluate_every: int = 2_500
+    """Steps between evaluations."""
+    evaluation_episodes: int = 10
+    """Episodes of an evaluation on the way."""
+    final_episodes: int = 20
+    """Episodes of the evaluations before and after learning."""
+    checkpoint_every: int = 2_500
+    """Steps between checkpoints."""
+    video_episodes: int = 3
+    """Episodes of the final video; 0: no video."""
+    video_size_px: int = 320
+    device: str = "auto"
+    """Where networks run: auto, cpu, cuda."""
+    threads: int = 1
+    """Threads of torch; small networks gain little from more."""
+    out: Path | None = None
+    """The run folder; None: a new one under runs/."""
+    quiet: bool = False
+    """No progress bars and no lines."""
+
+
+DEMO = Config()
+"""What `make demo` runs."""
+
+
+@dataclass
+class Journal:
+    """What a run has measured so far; every checkpoint holds a copy."""
+
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    """One row an evaluation, see `row_of`."""
+    seconds: float = 0.0
+    """Wall-clock time so far."""
+
+
+def learn(config: Config) -> dict[str, Any]:
+    """Start a run and return its result."""
+    torch.set_num_threads(config.threads)
+    folder = run.new_run_folder(config.out or default_folder(config))
+    run.write_config(folder, config)
+    env = make_env(config)
+    return _learn(config, folder, make_agent(config, env), env, Journal())
+
+
+def go_on(folder: Path) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint, as if it had never stopped; return its result."""
+    config = run.read_config(folder, Config)
+    torch.set_num_threads(config.threads)
+    env = make_env(config)
+    agent, journal = load_agent(run.last_checkpoint(folder), env, config.device)
+    return _learn(config, folder, agent, env, Journal(**journal))
+
+
+def _learn(
+    config: Config, folder: Path, agent: SAC, env: gym.Env[Any, Any], journal: Journal
+) -> dict[str, Any]:
+    started = time.perf_counter() - journal.seconds
+    loop, judge = feedback_loop(env), make_judge(config)
+    agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
+    progress = Progress(config.steps, loop, config.quiet)
+    callbacks: list[BaseCallback] = [progress] if loop is None else [RelabelReplay(), progress]
+
+    def measure(episodes: int) -> None:
+        evaluation = evaluate(greedy(agent), judge, episodes, config.seed)
+        journal.seconds = time.perf_counter() - started
+        journal.evaluations.append(row_of(evaluation, agent, loop, journal.seconds))
+        write_curves(folder, config, journal, loop)
+        progress.say(journal.evaluations[-1])
+
+    def save() -> None:
+        journal.seconds = time.perf_counter() - started
+        write = partial(save_agent, agent=agent, env=env, extra=asdict(journal))
+        run.save_checkpoint(folder, agent.num_timesteps, write)
+
+    with progress:
+        if not journal.evaluations:
+            measure(config.final_episodes)
+        while (begin := agent.num_timesteps) < config.steps:
+            # Between two calls of `learn` no step is half done: only there a run is saved.
+            agent.learn(next_stop(begin, config) - begin, callbacks, reset_num_timesteps=False)
+            ended = agent.num_timesteps >= config.steps
+            if ended or passed(begin, agent.num_timesteps, config.evaluate_every):
+                measure(config.final_episodes if ended else config.evaluation_episodes)
+            if ended or passed(begin, agent.num_timesteps, config.checkpoint_every):
+                save()
+    return finish(config, folder, agent, judge, journal)
+
+
+def next_stop(step: int, config: Config) -> int:
+    """Return the next step at which something is measured or saved."""
+    periods = (config.evaluate_every, config.checkpoint_every)
+    return min(config.steps, *((step // period + 1) * period for period in periods))
+
+
+def passed(begin: int, end: int, period: int) -> bool:
+    """Return whether a multiple of `period` lies in (begin, end]."""
+    return begin // period != end // period
+
+
+def make_env(config: Config) -> gym.Env[Any, Any]:
+    """Return the env that the agent learns in."""
+    learned = config.reward == "learned"
+    return Monitor(
+        gym.make(
+            f"vlp/{find_task(config.task).name}",
+            instruction=config.instruction,
+            labeler=config.labeler if learned else None,
+            reward=config.reward,
+            feedback=asdict(config.feedback) if learned else None,
+            checkpoint=config.checkpoint and str(config.checkpoint),
+            device=config.device,
+            max_episode_steps=config.max_episode_steps,
+        )
+    )
+
+
+def make_judge(config: Config) -> gym.Env[Any, Any]:
+    """Return the env that policies are evaluated and filmed in; it knows no feedback."""
+    return gym.make(
+        f"vlp/{find_task(config.task).name}",
+        labeler=None,
+        reward="env",
+        max_episode_steps=config.max_episode_steps,
+        render_mode="rgb_array",
+        height=config.video_size_px,
+        width=config.video_size_px,
+    )
+
+
+def make_agent(config: Config, env: gym.Env[Any, Any]) -> SAC:
+    """Return an untrained agent."""
+    sac = config.sac
+    return SAC(
+        "MlpPolicy",
+        env,
+        learning_rate=sac.learning_rate,
+        buffer_size=min(sac.buffer_size, config.steps),
+        learning_starts=sac.learning_starts,
+        batch_size=sac.batch_size,
+        tau=sac.polyak,
+        gamma=sac.gamma,
+        train_freq=sac.train_freq,
+        gradient_steps=sac.gradient_steps,
+        ent_coef=f"auto_{sac.initial_temperature}",
+        target_entropy="auto" if sac.target_entropy is None else sac.target_entropy,
+        use_sde=sac.use_sde,
+        sde_sample_freq=sac.sde_sample_freq,
+        policy_kwargs={"net_arch": [sac.width] * sac.depth},
+        seed=config.seed,
+        device=config.device,
+    )
+
+
+def greedy(agent: SAC) -> Policy:
+    """Return the agent's policy without its exploration noise."""
+    return lambda obs: agent.predict(obs, deterministic=True)[0]
+
+
+def feedback_loop(env: gym.Env[Any, Any]) -> FeedbackLoop | None:
+    """Return the feedback loop inside an env; None when the simulator pays."""
+    preference = find_wrapper(env, PreferenceReward)
+    return preference.loop if preference is not None else None
+
+
+def row_of(
+    evaluation: Evaluation, agent: SAC, loop: FeedbackLoop | None, seconds: float
+) -> dict[str, Any]:
+    """Return one row of curve.csv."""
+    row = {"step": agent.num_timesteps, **asdict(evaluation), "seconds": round(seconds, 1)}
+    return row if loop is None else {**row, **feedback_so_far(loop)}
+
+
+def feedback_so_far(loop: FeedbackLoop) -> dict[str, Any]:
+    """Return how much was asked, how right the labels were, how often the reward was fitted."""
+    ...
+
+
+def write_curves(folder: Path, config: Config, journal: Journal, loop: FeedbackLoop | None) -> None:
+    """Write all that is known of a run so far: tables, labels and the picture."""
+    sessions = [] if loop is None else loop.history
+    run.write_csv(folder / "curve.csv", journal.evaluations)
+    if loop is not None:
+        run.write_csv(folder / "sessions.csv", sessions)
+        loop.labels.save(folder / "labels.parquet")
+    title = f'{config.task}: "{instruction_of(config)}"'
+    draw_curves(folder / "curve.png", journal.evaluations, sessions, title)
+
+
+def finish(
+    config: Config, folder: Path, agent: SAC, judge: gym.Env[Any, Any], journal: Journal
+) -> dict[str, Any]:
+    """Film the final policy, write result.json, say what was reached."""
+    if config.video_episodes:
+        film = record_frames(greedy(agent), judge, config.video_episodes, config.seed)
+        write_video(folder / "final.mp4", *film)
+    judge.close()
+    before, after = journal.evaluations[0], journal.evaluations[-1]
+    result = {
+        "task": find_task(config.task).name,
+        "instruction": instruction_of(config),
+        "method": config.labeler if config.reward == "learned" else "env",
+        "seed": config.seed,
+        "before": before,
+        "after": after,
+        **run.provenance(),
+    }
+    run.write_json(folder / "result.json", result)
+    if not config.quiet:
+        print(f'"{result["instruction"]}" on {result["task"]}, {after["episodes"]} episodes:')
+        print(f"success before: {before['success']:.0%}   after: {after['success']:.0%}")
+        print(f"run folder: {folder}")
+    return result
+
+
+def instruction_of(config: Config) -> str:
+    """Return the sentence of a run."""
+    return config.instruction or find_task(config.task).instruction
+
+
+def default_folder(config: Config) -> Path:
+    """Return a new folder under runs/, named by what is run and when."""
+    method = config.labeler if config.reward == "learned" else "env"
+    name = f"{find_task(config.task).name}-{method}-seed{config.seed}"
+    return Path("runs") / f"pebble-{name}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def main(
+    config: Annotated[Config, tyro.conf.arg(name="")] = DEMO, resume: Path | None = None
+) -> None:
+    """Learn a reward from preferences and a policy from that reward; by default the demo.
+
+    Args:
+        config: the run.
+        resume: folder of a run to go on with; every other option is then taken from it.
+    """
+    if resume is None:
+        learn(config)
+    else:
+        go_on(resume)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

@@ -1,0 +1,90 @@
+"""The numbers of the README come from the committed results, and from nothing else."""
+
+import doctest
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report, schema
+from benchmarks.schema import Record, read_records, write_records
+
+NOWHERE = {"commit": "abc", "machine": {"cpu": "one", "cores": 2}, "versions": {}}
+
+
+def record(method: str = "vlp", seed: int | None = None, **fields: object) -> Record:
+    defaults = {"task": "ButtonPress", "metrics": {"success": 0.5}, "seconds": 1.0, **NOWHERE}
+    return Record(method=method, seed=seed, **{**defaults, **fields})  # type: ignore[arg-type]
+
+
+def test_records_survive_the_disk(tmp_path: Path) -> None:
+    records = [record(seed=0, paper={"success": 0.9}), record("oracle", metrics={})]
+    write_records("demo", records, tmp_path)
+    assert read_records("demo", tmp_path) == records
+
+
+def test_a_benchmark_that_was_not_run_has_no_records(tmp_path: Path) -> None:
+    assert read_records("demo", tmp_path) == []
+
+
+def test_a_record_of_now_names_commit_machine_and_versions() -> None:
+    made = Record.now(task="-", method="fast", metrics={}, seconds=0.0)
+    assert made.commit
+    assert made.machine["cores"] >= 1
+    assert {"python", "torch", "mujoco"} <= set(made.versions)
+
+
+def test_a_table_shows_the_mean_and_every_seed(tmp_path: Path) -> None:
+    seeds = [record(seed=s, metrics={"success": v}) for s, v in enumerate([1.0, 0.8, 0.0])]
+    write_records("demo", seeds, tmp_path)
+    assert "| ButtonPress | vlp | 0.600 (1, 0.800, 0) |" in report.table("demo", tmp_path)
+
+
+def test_the_papers_numbers_stand_in_a_column_of_their_own(tmp_path: Path) -> None:
+    write_records("demo", [record(paper={"success": 0.93}), record("oracle")], tmp_path)
+    lines = report.table("demo", tmp_path).splitlines()
+    assert lines[0] == "| task | method | success | success (paper) |"
+    assert lines[2] == "| ButtonPress | vlp | 0.500 | 0.930 |"
+    assert lines[3] == "| ButtonPress | oracle | 0.500 | - |"
+
+
+def test_a_table_says_where_it_was_measured(tmp_path: Path) -> None:
+    write_records("demo", [record(seed=3, scale="10 steps")], tmp_path)
+    last = report.table("demo", tmp_path).splitlines()[-1]
+    assert last == "<sub>10 steps · seeds 3 · commit abc · 2 cores of one</sub>"
+
+
+def test_a_column_of_tasks_is_left_out_where_no_task_is_meant(tmp_path: Path) -> None:
+    write_records("imports", [record("import vlp_gym", task="-")], tmp_path)
+    assert report.table("imports", tmp_path).startswith("| method | success |")
+
+
+def test_only_the_text_between_markers_changes(tmp_path: Path) -> None:
+    text = "before\n<!-- results:demo -->\nold\n<!-- /results:demo -->\nafter"
+    write_records("demo", [record()], tmp_path)
+    rendered = report.render(text, tmp_path)
+    assert rendered.startswith("before\n<!-- results:demo -->\n| task |")
+    assert rendered.endswith("</sub>\n<!-- /results:demo -->\nafter")
+    assert report.render(rendered, tmp_path) == rendered
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0, "0"), (0.97, "0.970"), (12.34, "12.3"), (1234.5, "1,234"), (1.0, "1")],
+)
+def test_numbers_have_three_digits(value: float | None, text: str) -> None:
+    assert report._number(value) == text
+
+
+def test_readme_equals_the_committed_results() -> None:
+    text = report.README.read_text(encoding="utf-8")
+    assert "<!-- results:" in text
+    assert text == report.render(text), "run `python -m benchmarks.report`"
+
+
+def test_every_committed_result_can_be_read() -> None:
+    for path in schema.RESULTS.glob("*.json"):
+        assert read_records(path.stem), f"{path} holds no records"
+
+
+def test_examples_of_the_schema_hold() -> None:
+    assert doctest.testmod(schema).failed == 0

@@ -1,0 +1,113 @@
+"""Run folders: whole files after a kill, configs that come back as they went."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents import run
+from agents.evaluation import episode_seeds
+from agents.video import captioned, write_video
+
+
+@dataclass(frozen=True)
+class Inner:
+    sizes: tuple[int, ...] = (1, 2)
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: Inner = field(default_factory=Inner)
+    folder: Path | None = None
+
+
+@pytest.mark.parametrize("folder", [None, Path("somewhere")])
+def test_a_config_survives_the_disk(tmp_path: Path, folder: Path | None) -> None:
+    config = Outer("a", Inner((3,)), folder)
+    run.write_config(tmp_path, config)
+    assert run.read_config(tmp_path, Outer) == config
+
+
+def test_a_config_of_another_version_names_what_is_unknown() -> None:
+    with pytest.raises(ValueError, match="Outer has no colour"):
+        run.config_of(Outer, {"name": "a", "colour": "red"})
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        run.read_config(tmp_path, Outer)
+
+
+def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
+    run.write_config(run.new_run_folder(tmp_path), Outer("a"))
+    with pytest.raises(FileExistsError, match="--resume"):
+        run.new_run_folder(tmp_path)
+
+
+def test_only_the_newest_checkpoint_is_kept(tmp_path: Path) -> None:
+    for step in (5, 10_000):
+        run.save_checkpoint(tmp_path, step, lambda folder: (folder / "x").touch())
+    assert [path.name for path in run.checkpoints(tmp_path)] == ["step_00010000"]
+    assert (run.last_checkpoint(tmp_path) / "x").exists()
+
+
+def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+    def fill_up(folder: Path) -> None:
+        (folder / "x").touch()
+        raise OSError(28, "No space left on device")
+
+    run.save_checkpoint(tmp_path, 1, lambda folder: (folder / "x").touch())
+    with pytest.raises(OSError, match="No space") as caught:
+        run.save_checkpoint(tmp_path, 2, fill_up)
+    assert "--resume" in caught.value.__notes__[0]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step_00000001"]
+
+
+def test_a_kill_while_writing_leaves_the_older_checkpoint(tmp_path: Path) -> None:
+    def killed(folder: Path) -> None:
+        (folder / "x").touch()
+        raise KeyboardInterrupt
+
+    run.save_checkpoint(tmp_path, 1, lambda folder: (folder / "x").touch())
+    with pytest.raises(KeyboardInterrupt):
+        run.save_checkpoint(tmp_path, 2, killed)
+    assert run.last_checkpoint(tmp_path).name == "step_00000001"
+    run.save_checkpoint(tmp_path, 2, lambda folder: (folder / "y").touch())
+    assert [path.name for path in run.last_checkpoint(tmp_path).iterdir()] == ["y"]
+
+
+def test_a_run_without_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="start the run again"):
+        run.last_checkpoint(tmp_path)
+
+
+def test_rows_of_different_columns_share_one_table(tmp_path: Path) -> None:
+    run.write_csv(tmp_path / "curve.csv", [{"step": 0}, {"step": 1, "queries": 5}])
+    assert (tmp_path / "curve.csv").read_text().split() == ["step,queries", "0,", "1,5"]
+
+
+def test_a_longer_evaluation_begins_with_the_same_episodes() -> None:
+    assert episode_seeds(7, 3) == episode_seeds(7, 5)[:3]
+    assert episode_seeds(7, 3) != episode_seeds(8, 3)
+
+
+def test_the_caption_leaves_the_frame_as_it_is() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (61, 80, 3), np.uint8)
+    sentence = "press the button " * 5
+    before, after = (captioned(frame, sentence, success) for success in (False, True))
+    assert (before[:61] == frame).all()
+    assert before.shape == after.shape
+    assert (before[61:] != after[61:]).any()
+
+
+def test_a_video_holds_every_frame(tmp_path: Path) -> None:
+    import imageio.v3 as imageio
+
+    frames = [np.full((64, 64, 3), 4 * i, np.uint8) for i in range(12)]
+    write_video(tmp_path / "a.mp4", frames, "press the button", [False] * 12)
+    stored = imageio.imread(tmp_path / "a.mp4", plugin="FFMPEG")
+    assert len(stored) == 12
+    assert abs(float(stored[9, :60].mean()) - 36) < 3
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]

@@ -9,7 +9,6 @@ from gymnasium.spaces import Box
 from vlp_gym.scenes.mujoco import MujocoScene
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
 
-
 OBJECT_LIMIT = 100.0
 """Bound on what the observation says of objects: metres and radians, far beyond any that a task reaches."""
 

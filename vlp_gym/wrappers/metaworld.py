@@ -65,7 +65,8 @@ class MetaworldFixes(gym.Wrapper[Obs, Action, Any, Action], RecordConstructorArg
                 f"render_mode {render_mode!r} is not supported; use 'rgb_array', and "
                 "gymnasium.wrappers.HumanRendering around it for a window"
             )
-        self._render_mode = render_mode
+        # On the bare env, as every wrapper above asks it; it would draw by itself in mode "human" only.
+        env.unwrapped.render_mode = render_mode
         self._scene = MujocoScene.of(env, camera, height=height, width=width, preset=preset)
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": env.metadata["render_fps"]}
         inner = env.observation_space
@@ -73,11 +74,6 @@ class MetaworldFixes(gym.Wrapper[Obs, Action, Any, Action], RecordConstructorArg
         self._low, self._high = inner.low.astype(np.float32), inner.high.astype(np.float32)
         self.observation_space = Box(self._low, self._high, dtype=np.float32)
         self.action_space = Box(-1.0, 1.0, (4,), dtype=np.float32)
-
-    @property
-    def render_mode(self) -> str | None:
-        """The mode of `render()`: the bare env below never draws."""
-        return self._render_mode
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -98,11 +94,12 @@ class MetaworldFixes(gym.Wrapper[Obs, Action, Any, Action], RecordConstructorArg
     def _inside(self, obs: Float[np.ndarray, " obs"]) -> Obs:
         return np.clip(obs.astype(np.float32), self._low, self._high)
 
-    def render(self) -> UInt8[np.ndarray, "height width 3"] | None:  # type: ignore[override]
+    def render(self) -> UInt8[np.ndarray, "height width 3"] | None:
         """Return an upright picture of the present state, or None without a render mode."""
-        if self._render_mode is None:
+        if self.render_mode is None:
             return None
-        return self._scene.draw(self._scene.constants(self), self._scene.snapshot(self)[None])[0]
+        frames = self._scene.draw(self._scene.constants(self), self._scene.snapshot(self)[None])
+        return np.asarray(frames[0])
 
     def close(self) -> None:
         """Free the renderer and the simulator."""

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.utils.env_checker import data_equivalence
-from gymnasium.wrappers import OrderEnforcing, PassiveEnvChecker, TimeLimit
+from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
 
 SEED_LIMIT = 2**31
@@ -111,8 +111,8 @@ class SeededEpisodes(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 def resume_episode(env: gym.Env[Any, Any], state: EpisodeState) -> Any:
     """Resume the episode of a whole stack of wrappers and return its present observation.
 
-    The env below is repeated by its `SeededEpisodes`; Gymnasium's own wrappers above it, which count steps and
-    watch the order of calls, are told where it stands.
+    The stack is reset first, so that every wrapper in it has seen a reset; load the states of other wrappers
+    afterwards. Then the env below repeats its episode, and the time limit is told how much of it has passed.
 
     Raises:
         ValueError: the stack has no `SeededEpisodes`.
@@ -121,11 +121,12 @@ def resume_episode(env: gym.Env[Any, Any], state: EpisodeState) -> Any:
     seeded = next((layer for layer in layers if isinstance(layer, SeededEpisodes)), None)
     if seeded is None:
         raise ValueError(f"{env} has no SeededEpisodes wrapper; make it with vlp_gym or wrap it")
+    if state["episode_seed"] is not None:
+        env.reset()
     obs = seeded.load_state_dict(state)
-    if obs is None:
-        return None
-    for layer in layers[: layers.index(seeded)]:
-        _catch_up(layer, n_steps=len(state["actions"]))
+    for layer in layers:
+        if isinstance(layer, TimeLimit):
+            layer._elapsed_steps = len(state["actions"])  # type: ignore[assignment]
     return obs
 
 
@@ -133,12 +134,3 @@ def _layers(env: gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:
     while isinstance(env, gym.Wrapper):
         yield env
         env = env.env
-
-
-def _catch_up(layer: gym.Env[Any, Any], n_steps: int) -> None:
-    if isinstance(layer, TimeLimit):
-        layer._elapsed_steps = n_steps
-    elif isinstance(layer, OrderEnforcing):
-        layer._has_reset = True
-    elif isinstance(layer, PassiveEnvChecker):
-        layer.checked_reset = True

@@ -1,0 +1,107 @@
+"""Where the parts meet: a task or any env, a sentence, and the reward that comes of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+
+from vlp_gym.scenes.opengl import prepare_opengl
+from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
+from vlp_gym.wrappers.preference import PreferenceReward
+from vlp_gym.wrappers.seeded import SeededEpisodes
+
+
+def make_metaworld(
+    task: str,
+    instruction: str | None = None,
+    labeler: str | None = "vlp",
+    reward: str = "learned",
+    feedback: Mapping[str, Any] | None = None,
+    camera: str | None = None,
+    checkpoint: str | None = None,
+    device: str = "auto",
+    render_mode: str | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    preset: str = "fast",
+) -> gym.Env[Any, Any]:
+    """Return a Meta-World env whose reward is a sentence; the entry point of all `vlp/*` ids.
+
+    Args:
+        task: name of the task; `gym.make` fills it in.
+        instruction: the sentence that becomes the reward; None takes the task's own.
+        labeler: who compares segments: "vlp" (the preference model) or "oracle" (the simulator's return).
+        reward: what the agent is paid: "learned" from labels, or the simulator's own ("env"), without any labels.
+        feedback: fields of `vlp_gym.feedback.config.FeedbackConfig` that differ from its defaults.
+        camera: name of the camera of labels and pictures; None takes the one that the checkpoint was trained on.
+        checkpoint: path of a VLP checkpoint; None takes the bundled one.
+        device: where the preference model and the reward learner run, "auto" or as torch names it.
+        render_mode: "rgb_array" to look at the env, or None.
+        height: height of `render()`'s pictures in pixels.
+        width: width of `render()`'s pictures in pixels.
+        preset: drawing quality, see `vlp_gym.scenes.renderer.PRESETS`.
+
+    Raises:
+        UnknownNameError: no such task, labeler, camera or preset; the closest names are in the message.
+        InstructionError: the sentence is empty or too long.
+        RenderingError: this machine cannot draw.
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    from vlp_gym.scenes.metaworld import make_sawyer  # noqa: PLC0415
+    from vlp_gym.wrappers.metaworld import PICTURE_PX, MetaworldFixes  # noqa: PLC0415
+
+    found = find_task(task)
+    if render_mode is not None:
+        prepare_opengl()  # a machine that cannot draw says so now, not at the first picture
+    env = MetaworldFixes(
+        make_sawyer(found.name),
+        render_mode=render_mode,
+        camera=camera or DEFAULT_CAMERA,
+        height=height or PICTURE_PX,
+        width=width or PICTURE_PX,
+        preset=preset,
+    )
+    return wrap(
+        env,
+        found.instruction if instruction is None else instruction,
+        labeler=labeler,
+        reward=reward,
+        feedback=feedback,
+        camera=camera or DEFAULT_CAMERA,
+        checkpoint=checkpoint,
+        device=device,
+        preset=preset,
+    )
+
+
+def wrap(
+    env: gym.Env[Any, Any],
+    instruction: str,
+    *,
+    labeler: str | None = "vlp",
+    reward: str = "learned",
+    feedback: Mapping[str, Any] | None = None,
+    camera: str | None = None,
+    checkpoint: str | None = None,
+    device: str = "auto",
+    preset: str = "fast",
+) -> gym.Env[Any, Any]:
+    """Return any Gymnasium env with a sentence as its reward.
+
+    MuJoCo envs are drawn lazily, from states and by a renderer of our own; any other draws itself every step and
+    must be made with `render_mode="rgb_array"`. Arguments and errors are those of `make_metaworld`.
+
+    >>> wrap(gym.make("CartPole-v1"), "balance the pole", labeler="oracle")  # doctest: +ELLIPSIS
+    <PreferenceReward<SeededEpisodes<...CartPole...>>>
+    """
+    return PreferenceReward(
+        SeededEpisodes(env),
+        instruction=instruction,
+        labeler=labeler,
+        reward=reward,
+        feedback=feedback,
+        camera=camera,
+        checkpoint=checkpoint,
+        device=device,
+        preset=preset,
+    )

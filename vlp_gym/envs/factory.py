@@ -67,7 +67,7 @@ def make_metaworld(
         labeler=labeler,
         reward=reward,
         feedback=feedback,
-        camera=camera or DEFAULT_CAMERA,
+        camera=camera,
         checkpoint=checkpoint,
         device=device,
         preset=preset,

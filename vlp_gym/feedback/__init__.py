@@ -1,0 +1,1 @@
+"""The feedback loop: recording, queries, labels, schedule. Knows no gym, simulator or agent."""

@@ -1,0 +1,1 @@
+"""Labelers: who says which of two segments follows the task better."""

@@ -1,10 +1,13 @@
 """Chooses the off-screen OpenGL that MuJoCo draws with."""
 
-import importlib
+import ctypes
+import functools
+import importlib.util
 import logging
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from vlp_gym.errors import RenderingError
 
@@ -44,14 +47,29 @@ def opens(backend: str) -> bool:
     return probe.returncode == 0
 
 
+@functools.cache
+def load_triton_first() -> None:
+    """Load Triton's library, where it is installed, before any OpenGL driver.
+
+    Mesa's software driver makes its LLVM visible to all libraries loaded after it. Triton, which torch imports as
+    late as the first optimiser, would be bound to that LLVM instead of its own and crash the process.
+    """
+    triton = importlib.util.find_spec("triton")
+    for folder in [] if triton is None else triton.submodule_search_locations or []:
+        library = Path(folder, "_C", "libtriton.so")
+        if library.exists():
+            ctypes.CDLL(str(library))
+
+
 def prepare_opengl() -> None:
     """Set `MUJOCO_GL` to a backend that works, unless the user chose one; before or after `import mujoco`.
 
-    Only a Linux machine without a display is touched.
+    Call it before a context is opened; `Renderer` does. Only a Linux machine without a display gets a new setting.
 
     Raises:
         RenderingError: no backend works.
     """
+    load_triton_first()
     if (
         os.environ.get("MUJOCO_GL")
         or os.environ.get("DISPLAY")

@@ -34,7 +34,7 @@ PRESETS = {
     "fast": Preset(multisamples=0, shadows=False, reflections=False, textures=True),
     "draft": Preset(multisamples=0, shadows=False, reflections=False, textures=False),
 }
-"""`exact` is what the simulator shows; `fast` (for labels) drops what does not tell a task apart; `draft` is plain colours."""
+"""`exact` is what the simulator shows, `fast` (for labels) drops what does not tell a task apart, `draft` is plain."""
 
 
 class Renderer:

@@ -4,20 +4,15 @@ from typing import Any
 
 import numpy as np
 
-from vlp_gym.scenes.metaworld import make_sawyer
-from vlp_gym.wrappers.metaworld import MetaworldFixes
+from vlp_gym.envs.metaworld import MetaworldEnv
 from vlp_gym.wrappers.seeded import SeededEpisodes
 
 PAPER_TEST_TASKS = ("ButtonPress", "DoorClose", "DrawerClose", "FaucetClose", "WindowOpen")
 """Tasks that tests too slow for all 50 are run on."""
 
 
-def make_fixed(task: str, **settings: Any) -> MetaworldFixes:
-    return MetaworldFixes(make_sawyer(task), **settings)
-
-
 def make_seeded(task: str, **settings: Any) -> SeededEpisodes:
-    return SeededEpisodes(make_fixed(task, **settings))
+    return SeededEpisodes(MetaworldEnv(task, **settings))
 
 
 def random_actions(n_steps: int, seed: int = 0) -> np.ndarray:

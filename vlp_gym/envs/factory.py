@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 
+from vlp_gym.envs.metaworld import PICTURE_PX, MetaworldEnv
 from vlp_gym.scenes.opengl import prepare_opengl
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
 from vlp_gym.wrappers.preference import PreferenceReward
@@ -47,21 +49,18 @@ def make_metaworld(
         RenderingError: this machine cannot draw.
         CheckpointError: the checkpoint is missing or damaged.
     """
-    from vlp_gym.scenes.metaworld import make_sawyer  # noqa: PLC0415
-    from vlp_gym.wrappers.metaworld import PICTURE_PX, MetaworldFixes  # noqa: PLC0415
-
     found = find_task(task)
     if render_mode is not None:
         prepare_opengl()  # a machine that cannot draw says so now, not at the first picture
-    env = MetaworldFixes(
-        make_sawyer(found.name),
+    env = MetaworldEnv(
+        found.name,
         render_mode=render_mode,
         camera=camera or DEFAULT_CAMERA,
         height=height or PICTURE_PX,
         width=width or PICTURE_PX,
         preset=preset,
     )
-    return wrap(
+    rewarded = wrap(
         env,
         found.instruction if instruction is None else instruction,
         labeler=labeler,
@@ -72,6 +71,20 @@ def make_metaworld(
         device=device,
         preset=preset,
     )
+    return RegisteredEnv(rewarded)
+
+
+class RegisteredEnv(gym.Wrapper[Any, Any, Any, Any]):
+    """An env as its id makes it: the wrappers below are part of it and do not show in `env.spec`.
+
+    Otherwise `gym.make(env.spec, instruction=...)` would compare the wrappers made with the new arguments to
+    the recorded ones, and refuse.
+    """
+
+    @property
+    def spec(self) -> EnvSpec | None:  # type: ignore[override]
+        """What `gym.make` was asked for: id and arguments."""
+        return self.unwrapped.spec
 
 
 def wrap(

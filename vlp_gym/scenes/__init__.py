@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium as gym
 
 from vlp_gym.errors import UnknownNameError
+from vlp_gym.tasks.metaworld import DEFAULT_CAMERA
 from vlp_gym.types import Scene
 
 
@@ -15,8 +16,8 @@ def scene_of(
 
     Args:
         env: a Gymnasium env; one without MuJoCo must be made with `render_mode="rgb_array"`.
-        camera: name of a camera of a MuJoCo model; None takes "track" where the model has it, as Gymnasium does,
-            and MuJoCo's free camera elsewhere.
+        camera: name of a camera of a MuJoCo model; None takes `DEFAULT_CAMERA` for Meta-World and for others what
+            Gymnasium draws them with.
         size_px: side of a frame in pixels.
         preset: drawing quality of a MuJoCo scene, see `vlp_gym.scenes.renderer.PRESETS`.
 
@@ -25,10 +26,11 @@ def scene_of(
         UnknownNameError: no such camera or preset.
     """
     from vlp_gym.scenes.eager import EagerScene  # noqa: PLC0415
+    from vlp_gym.scenes.metaworld import is_metaworld  # noqa: PLC0415
     from vlp_gym.scenes.mujoco import MujocoScene, default_camera, is_mujoco  # noqa: PLC0415
 
     if is_mujoco(env):
-        camera = camera or default_camera(env)
+        camera = camera or (DEFAULT_CAMERA if is_metaworld(env) else default_camera(env))
         return MujocoScene.of(env, camera, height=size_px, width=size_px, preset=preset)
     if camera is not None:
         raise UnknownNameError(

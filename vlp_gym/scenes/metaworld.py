@@ -52,6 +52,12 @@ def observation_space() -> Box:
     )
 
 
+def is_metaworld(env: Any) -> bool:
+    """Return whether an env is one of Meta-World's, bare or inside `vlp_gym.envs.metaworld.MetaworldEnv`."""
+    bare = getattr(env.unwrapped, "sawyer", env.unwrapped)
+    return type(bare).__module__.split(".")[0] == "metaworld"
+
+
 def seed_sawyer(env: Any, seed: int) -> None:
     """Let the next resets of a bare Sawyer env follow from `seed` (its own `reset(seed=)` is ignored)."""
     env.unwrapped.seed(seed)

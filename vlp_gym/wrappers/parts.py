@@ -7,6 +7,10 @@ import numpy as np
 
 from vlp_gym.errors import UnknownNameError
 from vlp_gym.feedback.config import FeedbackConfig
+from vlp_gym.scenes import scene_of
+from vlp_gym.scenes.metaworld import is_metaworld
+from vlp_gym.scenes.mujoco import is_mujoco
+from vlp_gym.scenes.opengl import prepare_opengl
 from vlp_gym.types import Labeler, Scene
 
 ORACLE = "oracle"
@@ -50,9 +54,11 @@ def build_parts(
     if isinstance(labeler, str):
         from vlp_gym.labelers.oracle import OracleLabeler  # noqa: PLC0415
 
-        return Parts(OracleLabeler(), _lazy_scene(env, camera, None, preset))
-    scene = getattr(labeler, "scene", None)
-    return Parts(labeler, scene or _lazy_scene(env, camera, None, preset))
+        labeler = OracleLabeler()
+    scene: Scene | None = getattr(labeler, "scene", None)
+    if scene is None and is_mujoco(env):
+        scene = scene_of(env, camera, preset=preset)
+    return Parts(labeler, scene)
 
 
 def _looking(
@@ -64,48 +70,15 @@ def _looking(
     feedback: FeedbackConfig,
 ) -> Parts:
     from vlp_gym.labelers.score import ScoreLabeler  # noqa: PLC0415
-    from vlp_gym.scenes.eager import EagerScene  # noqa: PLC0415
     from vlp_gym.scorers import load_scorer  # noqa: PLC0415
 
+    prepare_opengl()  # a machine that cannot draw says so now, not at the first session
     scorer = load_scorer(VLP, checkpoint=checkpoint, device=device)
-    size_px = int(scorer.image_size_px)
     if camera is None and is_metaworld(env):
         camera = scorer.camera
-    scene: Scene | None = _lazy_scene(env, camera, size_px, preset)
-    if scene is None:
-        scene = EagerScene(env, height=size_px, width=size_px)
+    scene = scene_of(env, camera, int(scorer.image_size_px), preset)
     settings = (feedback.soft_labels, feedback.temperature, feedback.tie_band)
     return Parts(ScoreLabeler(scorer, scene, *settings), scene)
-
-
-def _lazy_scene(
-    env: gym.Env[Any, Any], camera: str | None, size_px: int | None, preset: str
-) -> Scene | None:
-    """Return the scene of a MuJoCo env, None for any other."""
-    if not hasattr(env.unwrapped, "model") or not hasattr(env.unwrapped, "data"):
-        return None
-    from vlp_gym.scenes.opengl import prepare_opengl  # noqa: PLC0415
-
-    prepare_opengl()
-    settings: dict[str, Any] = {"preset": preset}
-    if camera is not None:
-        settings["camera"] = camera
-    if is_metaworld(env):
-        from vlp_gym.scenes.metaworld import metaworld_scene  # noqa: PLC0415
-
-        if size_px is not None:
-            settings["size_px"] = size_px
-        return metaworld_scene(env, **settings)
-    from vlp_gym.scenes.mujoco import MujocoScene  # noqa: PLC0415
-
-    if size_px is not None:
-        settings |= {"height": size_px, "width": size_px}
-    return MujocoScene.of(env, **settings)
-
-
-def is_metaworld(env: gym.Env[Any, Any]) -> bool:
-    """Return whether an env is one of Meta-World's, by its module."""
-    return type(env.unwrapped).__module__.split(".")[0] == "metaworld"
 
 
 NOTHING = np.zeros(0)

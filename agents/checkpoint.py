@@ -11,23 +11,15 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.monitor import Monitor
-from vlp_gym.wrappers.preference import PreferenceReward
 
+from vlp_gym.feedback.state_file import load_state, save_state
+from vlp_gym.wrappers.preference import PreferenceReward
 from vlp_gym.wrappers.seeded import SeededEpisodes, resume_episode
 
 WrapperT = TypeVar("WrapperT", bound=gym.Wrapper[Any, Any, Any, Any])
 
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 """Arrays of SB3's replay buffer, each [rows, envs, ...]."""
-
-NUMPY: list[Any] = [
-    np.ndarray,
-    np.dtype,
-    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
-    np._core.multiarray.scalar,  # type: ignore[attr-defined]
-    *(type(np.dtype(code)) for code in "?bBhHiIlLfd"),
-]
-"""What a file may hold beside tensors and plain containers: NumPy's arrays and scalars."""
 
 
 def save_agent(folder: Path, agent: SAC, env: gym.Env[Any, Any], extra: Mapping[str, Any]) -> None:
@@ -42,15 +34,14 @@ def save_agent(folder: Path, agent: SAC, env: gym.Env[Any, Any], extra: Mapping[
     agent.save(folder / "agent.zip")
     save_replay(folder / "replay.npz", agent.replay_buffer)
     state = {"env": env_state(env), "random": random_state(agent), "extra": dict(extra)}
-    torch.save(state, folder / "state.pt")
+    save_state(folder / "state.npz", state)
 
 
 def load_agent(
     folder: Path, env: gym.Env[Any, Any], device: str = "auto"
 ) -> tuple[SAC, dict[str, Any]]:
     """Return the agent that `save_agent` wrote, on a freshly made `env`, and its `extra`."""
-    with torch.serialization.safe_globals(NUMPY):
-        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+    state = load_state(folder / "state.npz")
     restore_env(env, state["env"])
     agent = SAC.load(folder / "agent.zip", env=env, device=device, force_reset=False)
     load_replay(folder / "replay.npz", agent.replay_buffer)
@@ -112,12 +103,13 @@ def restore_env(env: gym.Env[Any, Any], state: Mapping[str, Any]) -> None:
 
 def random_state(agent: SAC) -> dict[str, Any]:
     """Return the state of every generator that SB3 draws from: Python's, NumPy's, torch's, the space's."""
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {
         "python": random.getstate(),
-        "numpy": (kind, np.asarray(keys).tolist(), position, has_gauss, cached),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (kind, np.asarray(keys), position, has_gauss, cached),
+        "torch": torch.get_rng_state().numpy(),
+        "cuda": [each.numpy() for each in cuda],
         "action_space": agent.action_space.np_random.bit_generator.state,
     }
 
@@ -127,8 +119,8 @@ def restore_random(agent: SAC, state: Mapping[str, Any]) -> None:
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((kind, np.array(keys, np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(torch.as_tensor(state["torch"]))
-    if torch.cuda.is_available() and len(state["cuda"]):
-        torch.cuda.set_rng_state_all([torch.as_tensor(one) for one in state["cuda"]])
+    np.random.set_state((kind, keys, position, has_gauss, cached))
+    torch.set_rng_state(torch.from_numpy(state["torch"]))
+    if torch.cuda.is_available() and state["cuda"]:
+        torch.cuda.set_rng_state_all([torch.from_numpy(each) for each in state["cuda"]])
     agent.action_space.np_random.bit_generator.state = state["action_space"]

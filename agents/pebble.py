@@ -19,18 +19,16 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
-from vlp_gym.feedback.loop import FeedbackLoop
-from vlp_gym.sb3 import RelabelReplay
-from vlp_gym.wrappers.preference import PreferenceReward
 
 import vlp_gym  # noqa: F401  registers vlp/*
 from agents import run
-from agents.checkpoint import find_wrapper, load_agent, save_agent
-from agents.curves import draw_curves
-from agents.evaluation import Evaluation, Policy, evaluate, record_frames
+from agents.checkpoint import load_agent, save_agent
+from agents.evaluation import Policy, evaluate, record_frames
+from agents.journal import Journal
 from agents.progress import Progress
 from agents.video import write_video
 from vlp_gym.feedback.config import FeedbackConfig
+from vlp_gym.sb3 import RelabelReplay
 from vlp_gym.tasks.metaworld import find_task
 
 
@@ -113,23 +111,14 @@ DEMO = Config()
 """What `make demo` runs."""
 
 
-@dataclass
-class Journal:
-    """What a run has measured so far; every checkpoint holds a copy."""
-
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    """One row an evaluation, see `row_of`."""
-    seconds: float = 0.0
-    """Wall-clock time so far."""
-
-
 def learn(config: Config) -> dict[str, Any]:
     """Start a run and return its result."""
     torch.set_num_threads(config.threads)
     folder = run.new_run_folder(config.out or default_folder(config))
-    run.write_config(folder, config)
     env = make_env(config)
-    return _learn(config, folder, make_agent(config, env), env, Journal())
+    agent = make_agent(config, env)
+    run.write_config(folder, config)
+    return _learn(config, folder, agent, env, Journal())
 
 
 def go_on(folder: Path) -> dict[str, Any]:
@@ -145,7 +134,7 @@ def _learn(
     config: Config, folder: Path, agent: SAC, env: gym.Env[Any, Any], journal: Journal
 ) -> dict[str, Any]:
     started = time.perf_counter() - journal.seconds
-    loop, judge = feedback_loop(env), make_judge(config)
+    loop, judge = env.get_wrapper_attr("loop"), make_judge(config)
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     progress = Progress(config.steps, loop, config.quiet)
     callbacks: list[BaseCallback] = [progress] if loop is None else [RelabelReplay(), progress]
@@ -153,17 +142,11 @@ def _learn(
     def measure(episodes: int) -> None:
         evaluation = evaluate(greedy(agent), judge, episodes, config.seed)
         journal.seconds = time.perf_counter() - started
-        journal.evaluations.append(row_of(evaluation, agent, loop, journal.seconds))
-        write_curves(folder, config, journal, loop)
-        progress.say(journal.evaluations[-1])
-
-    def save() -> None:
-        journal.seconds = time.perf_counter() - started
-        write = partial(save_agent, agent=agent, env=env, extra=asdict(journal))
-        run.save_checkpoint(folder, agent.num_timesteps, write)
+        progress.say(journal.add(agent.num_timesteps, evaluation, loop))
+        journal.write(folder, title_of(config), loop)
 
     with progress:
-        if not journal.evaluations:
+        if not journal.rows:
             measure(config.final_episodes)
         while (begin := agent.num_timesteps) < config.steps:
             # Between two calls of `learn` no step is half done: only there a run is saved.
@@ -172,7 +155,10 @@ def _learn(
             if ended or passed(begin, agent.num_timesteps, config.evaluate_every):
                 measure(config.final_episodes if ended else config.evaluation_episodes)
             if ended or passed(begin, agent.num_timesteps, config.checkpoint_every):
-                save()
+                journal.seconds = time.perf_counter() - started
+                write = partial(save_agent, agent=agent, env=env, extra=asdict(journal))
+                run.save_checkpoint(folder, agent.num_timesteps, write)
+    env.close()
     return finish(config, folder, agent, judge, journal)
 
 
@@ -246,59 +232,28 @@ def greedy(agent: SAC) -> Policy:
     return lambda obs: agent.predict(obs, deterministic=True)[0]
 
 
-def feedback_loop(env: gym.Env[Any, Any]) -> FeedbackLoop | None:
-    """Return the feedback loop inside an env; None when the simulator pays."""
-    preference = find_wrapper(env, PreferenceReward)
-    return preference.loop if preference is not None else None
-
-
-def row_of(
-    evaluation: Evaluation, agent: SAC, loop: FeedbackLoop | None, seconds: float
-) -> dict[str, Any]:
-    """Return one row of curve.csv."""
-    row = {"step": agent.num_timesteps, **asdict(evaluation), "seconds": round(seconds, 1)}
-    return row if loop is None else {**row, **feedback_so_far(loop)}
-
-
-def feedback_so_far(loop: FeedbackLoop) -> dict[str, Any]:
-    """Return how much was asked, how right the labels were, how often the reward was fitted."""
-    ...
-
-
-def write_curves(folder: Path, config: Config, journal: Journal, loop: FeedbackLoop | None) -> None:
-    """Write all that is known of a run so far: tables, labels and the picture."""
-    sessions = [] if loop is None else loop.history
-    run.write_csv(folder / "curve.csv", journal.evaluations)
-    if loop is not None:
-        run.write_csv(folder / "sessions.csv", sessions)
-        loop.labels.save(folder / "labels.parquet")
-    title = f'{config.task}: "{instruction_of(config)}"'
-    draw_curves(folder / "curve.png", journal.evaluations, sessions, title)
-
-
 def finish(
     config: Config, folder: Path, agent: SAC, judge: gym.Env[Any, Any], journal: Journal
 ) -> dict[str, Any]:
     """Film the final policy, write result.json, say what was reached."""
-    if config.video_episodes:
-        film = record_frames(greedy(agent), judge, config.video_episodes, config.seed)
-        write_video(folder / "final.mp4", *film)
-    judge.close()
-    before, after = journal.evaluations[0], journal.evaluations[-1]
+    before, after = journal.rows[0], journal.rows[-1]
     result = {
         "task": find_task(config.task).name,
         "instruction": instruction_of(config),
-        "method": config.labeler if config.reward == "learned" else "env",
+        "method": method_of(config),
         "seed": config.seed,
         "before": before,
         "after": after,
         **run.provenance(),
     }
+    if config.video_episodes:
+        frames, successes = record_frames(greedy(agent), judge, config.video_episodes, config.seed)
+        write_video(folder / "final.mp4", frames, result["instruction"], successes)
+    judge.close()
     run.write_json(folder / "result.json", result)
     if not config.quiet:
-        print(f'"{result["instruction"]}" on {result["task"]}, {after["episodes"]} episodes:')
-        print(f"success before: {before['success']:.0%}   after: {after['success']:.0%}")
-        print(f"run folder: {folder}")
+        print(f"{title_of(config)}, success in {after['episodes']} episodes:")
+        print(f"before {before['success']:.0%}, after {after['success']:.0%}; see {folder}")
     return result
 
 
@@ -307,10 +262,19 @@ def instruction_of(config: Config) -> str:
     return config.instruction or find_task(config.task).instruction
 
 
+def method_of(config: Config) -> str:
+    """Return where the reward of a run comes from: vlp, oracle or env."""
+    return config.labeler if config.reward == "learned" else "env"
+
+
+def title_of(config: Config) -> str:
+    """Return a line that says what a run is."""
+    return f'{find_task(config.task).name}, "{instruction_of(config)}", {method_of(config)}'
+
+
 def default_folder(config: Config) -> Path:
     """Return a new folder under runs/, named by what is run and when."""
-    method = config.labeler if config.reward == "learned" else "env"
-    name = f"{find_task(config.task).name}-{method}-seed{config.seed}"
+    name = f"{find_task(config.task).name}-{method_of(config)}-seed{config.seed}"
     return Path("runs") / f"pebble-{name}-{datetime.now():%Y%m%d-%H%M%S}"
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
+from vlp_gym.feedback.loop import FeedbackLoop
+
 
 class Progress(BaseCallback):
     """Shows three bars on a terminal, and one line an evaluation everywhere.
@@ -14,11 +16,10 @@ class Progress(BaseCallback):
     Args:
         steps: environment steps of the whole run.
         loop: the feedback loop, if there is one.
-        queries: queries of the whole run; None where it has no end.
         quiet: neither bars nor lines.
     """
 
-    def __init__(self, steps: int, loop: Any, queries: int | None, quiet: bool) -> None:
+    def __init__(self, steps: int, loop: FeedbackLoop | None, quiet: bool) -> None:
         super().__init__()
         self._loop, self._quiet = loop, quiet
         # None lets tqdm decide: bars on a terminal, silence in a file.
@@ -26,13 +27,14 @@ class Progress(BaseCallback):
         self._steps = tqdm(total=steps, desc="env steps", position=0, **settings)
         if loop is None:
             settings["disable"] = True
-        self._queries = tqdm(total=queries, desc="queries", position=1, **settings)
+        budget = None if loop is None else loop.config.budget
+        self._queries = tqdm(total=budget, desc="queries", position=1, **settings)
         self._fits = tqdm(desc="reward fits", position=2, **settings)
 
     def _on_step(self) -> bool:
         self._steps.update(self.num_timesteps - self._steps.n)
         if self._loop is not None and self._loop.version != self._fits.n:
-            self._queries.update(self._loop.n_queries - self._queries.n)
+            self._queries.update(len(self._loop.table) - self._queries.n)
             self._fits.update(self._loop.version - self._fits.n)
         return True
 
@@ -44,7 +46,8 @@ class Progress(BaseCallback):
         parts.append(f"return {row['env_return']:,.0f}")
         if row.get("queries"):
             parts.append(f"queries {row['queries']:,}")
-            parts.append(f"label accuracy {row['label_accuracy']:.2f}")
+            if row["label_accuracy"] is not None:
+                parts.append(f"label accuracy {row['label_accuracy']:.2f}")
         parts.append(f"{row['seconds']:,.0f} s")
         tqdm.write("  ".join(parts))
 

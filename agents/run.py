@@ -25,14 +25,33 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows under the union of their keys; values that a row lacks stay empty."""
+    """Write rows under the union of their keys; a nested row becomes columns of its own.
+
+    Values that a row lacks stay empty.
+    """
     import csv  # noqa: PLC0415
 
+    rows = [flat(row) for row in rows]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with atomic_path(path) as draft, draft.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a row without nesting.
+
+    >>> flat({"step": 5, "seconds": {"draw": 0.5}})
+    {'step': 5, 'seconds.draw': 0.5}
+    """
+    columns: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            columns |= flat(value, f"{prefix}{name}.")
+        else:
+            columns[prefix + name] = value
+    return columns
 
 
 def new_run_folder(folder: Path) -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
 from vlp_gym.errors import UnknownNameError
 from vlp_gym.reward.config import EnsembleConfig, FitConfig
@@ -30,9 +30,9 @@ class FeedbackConfig:
     """Steps of a segment."""
     recent_episodes: int = 100
     """Episodes that queries are cut from: the latest ones."""
-    query: Literal["uniform", "disagreement"] = "uniform"
-    """Pairs of uniform cuts, or of many such pairs those whose label the members disagree about
-    most. The first session is uniform either way: nothing has been learned yet."""
+    query: str = "uniform"
+    """A name in `QUERIES`: pairs of uniform cuts, or of many such pairs those whose label the members
+    disagree about most. The first session is uniform either way: nothing has been learned yet."""
     candidates_per_query: int = 10
     """Pairs that disagreement chooses one from."""
     soft_labels: bool = True

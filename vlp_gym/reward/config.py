@@ -1,7 +1,6 @@
 """Configs of the reward ensemble: its shape, and how it is fitted. Imports nothing heavy."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from vlp_gym.errors import UnknownNameError
 
@@ -22,7 +21,7 @@ class EnsembleConfig:
     normalize_obs: bool = True
     """Standardise observations by the labelled segments before every fit (ours; PEBBLE feeds raw
     ones). Meta-World moves things by centimetres: raw inputs need far more updates."""
-    reward_norm: Literal["none", "zscore"] = "none"
+    reward_norm: str = "none"
     """What is paid. "none": the mean of the members, in [-1, 1], as PEBBLE does. "zscore": the same
     shifted and scaled to mean 0 and deviation 1 over the labelled segments after each fit. Labels
     fix a reward only up to a shift; its scale decides how much an entropy bonus weighs."""

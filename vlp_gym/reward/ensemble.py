@@ -1,5 +1,6 @@
 """The reward ensemble: several small networks, fitted to labels, whose mean is the reward."""
 
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vlp_gym.models.device import resolve_device
 from vlp_gym.reward.config import EnsembleConfig, FitConfig
 from vlp_gym.reward.loss import preference_loss
 from vlp_gym.reward.network import StackedMLP
@@ -45,7 +47,7 @@ class RewardEnsemble:
         device: str = "cpu",
     ) -> None:
         self.config = config or EnsembleConfig()
-        self.device = _resolve(device)
+        self.device = resolve_device(device)
         sequence = (
             seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
         )
@@ -88,6 +90,8 @@ class RewardEnsemble:
             )
         inputs = torch.from_numpy(np.concatenate([obs, action], axis=-1, dtype=np.float32))
         with torch.inference_mode():
+            if len(inputs) <= ROWS:
+                return _array(self._predict(inputs))
             blocks = [self._predict(block) for block in torch.split(inputs, ROWS)]
             return _array(torch.cat(blocks, -1))
 
@@ -117,7 +121,7 @@ class RewardEnsemble:
         for group in self._optimizer.param_groups:
             group["lr"], group["weight_decay"] = config.lr, config.weight_decay
         last, updates, epoch = Epoch(np.nan, np.nan, 0), 0, 0
-        bound = config.max_updates if config.max_updates is not None else np.inf
+        bound = sys.maxsize if config.max_updates is None else config.max_updates
         while epoch < config.max_epochs and updates < bound:
             last = self._epoch(inputs, label, config, bound - updates)
             updates, epoch = updates + last.updates, epoch + 1
@@ -147,7 +151,7 @@ class RewardEnsemble:
         inputs: Float[Tensor, "pairs 2 steps width"],
         label: Float[Tensor, " pairs"],
         config: FitConfig,
-        n_updates: float,
+        n_updates: int,
     ) -> "Epoch":
         orders = [torch.randperm(len(label), generator=each) for each in self._shuffles]
         losses: list[float] = []
@@ -253,9 +257,3 @@ class Epoch(NamedTuple):
 def _array(tensor: Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.detach().cpu().numpy().copy()
     return array
-
-
-def _resolve(device: str) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)

@@ -28,16 +28,18 @@ class StackedMLP(nn.Module):
         # The last row of a draw is the bias.
         self.weights = nn.ParameterList([draw[:, :-1].clone() for draw in stacked])
         self.biases = nn.ParameterList([draw[:, -1:].clone() for draw in stacked])
+        # The same tensors: asking a ParameterList for each costs as much as a one-row product.
+        self._layers = list(zip(self.weights, self.biases, strict=True))
 
     def forward(
         self, inputs: Float[Tensor, "members rows width_in"]
     ) -> Float[Tensor, "members rows"]:
         """Return each member's output for its own rows, in [-1, 1]."""
         hidden = inputs
-        *inner, last = zip(self.weights, self.biases, strict=True)
+        *inner, (last_weight, last_bias) = self._layers
         for weight, bias in inner:
-            hidden = nn.functional.leaky_relu(torch.baddbmm(bias, hidden, weight), inplace=True)
-        return torch.tanh(torch.baddbmm(last[1], hidden, last[0])).squeeze(-1)
+            hidden = nn.functional.leaky_relu_(torch.baddbmm(bias, hidden, weight))
+        return torch.tanh(torch.baddbmm(last_bias, hidden, last_weight)).squeeze(-1)
 
 
 def _initial(n_in: int, n_out: int, generator: torch.Generator) -> Float[Tensor, "rows n_out"]:

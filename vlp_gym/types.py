@@ -33,6 +33,21 @@ class Task:
     first_frame: UInt8[np.ndarray, "height width 3"] | None = None
 
 
+@dataclass(frozen=True)
+class View:
+    """How the frames of a model are drawn; a checkpoint names it, because a model reads what it was trained on.
+
+    Attributes:
+        camera: name of the camera.
+        size_px: height and width of a frame.
+        preset: drawing quality, see `vlp_gym.scenes.renderer.PRESETS`.
+    """
+
+    camera: str
+    size_px: int
+    preset: str = "fast"
+
+
 @dataclass(frozen=True, slots=True)
 class Episode:
     """What is stored of one episode: transitions, and the states from which frames are drawn.

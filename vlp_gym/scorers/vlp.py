@@ -1,0 +1,79 @@
+"""The preference model as a scorer."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from vlp_gym.models.checkpoint import Checkpoint, load_checkpoint
+from vlp_gym.models.device import resolve_device
+from vlp_gym.types import Task
+
+
+class VLPScorer:
+    """Scores clips by how well they follow a sentence: one number a clip, of which only differences count.
+
+    Attributes:
+        name: which scorer, and which weights.
+        n_frames: frames of a clip.
+        image_size_px: height and width of a frame.
+        camera: the camera that the model was trained on.
+        preset: the drawing quality that it was trained on.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._model = checkpoint.model
+        self._device = checkpoint.model.place.device
+        self._words: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.name = f"vlp:{checkpoint.training.get('fingerprint', 'unknown')}"
+        self.n_frames = checkpoint.model.config.n_frames
+        self.image_size_px = checkpoint.view.size_px
+        self.camera = checkpoint.view.camera
+        self.preset = checkpoint.view.preset
+
+    @classmethod
+    def load(cls, checkpoint: Path | str | None = None, device: str = "auto") -> "VLPScorer":
+        """Return the scorer of a checkpoint folder; None is the bundled model.
+
+        Raises:
+            CheckpointError: the checkpoint is missing or damaged.
+        """
+        return cls(load_checkpoint(checkpoint, str(resolve_device(device))))
+
+    @torch.inference_mode()
+    def __call__(
+        self, clips: UInt8[np.ndarray, "clips frames height width 3"], task: Task
+    ) -> Float[np.ndarray, "clips 1"]:
+        """Return one score a clip, float32 [clips, 1].
+
+        Raises:
+            ValueError: the clips are not of the size and number of frames that the model reads.
+            InstructionError: the sentence is longer than the model reads.
+        """
+        self._check(clips)
+        words, is_word = self._read(task.instruction)
+        model = self._model
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            pixels = torch.from_numpy(np.ascontiguousarray(clips)).to(self._device)
+            features = model.encoders.frames(pixels.flatten(0, 1)).unflatten(0, clips.shape[:2])
+            n_clips = len(clips)
+            score = model.score_tokens(
+                model.video_tokens(features), words.expand(n_clips, -1, -1), is_word.expand(n_clips, -1)
+            )
+        scores: Float[np.ndarray, "clips 1"] = score.float().unsqueeze(1).cpu().numpy()
+        return scores
+
+    def _read(self, sentence: str) -> tuple[torch.Tensor, torch.Tensor]:
+        if sentence not in self._words:
+            tokens = self._model.encoders.tokenize(sentence)[None].to(self._device)
+            self._words[sentence] = self._model.word_tokens(tokens)
+        return self._words[sentence]
+
+    def _check(self, clips: UInt8[np.ndarray, "clips frames height width 3"]) -> None:
+        expected = (self.n_frames, self.image_size_px, self.image_size_px, 3)
+        if clips.dtype != np.uint8 or clips.shape[1:] != expected:
+            raise ValueError(
+                f"this model reads uint8 clips of {expected} (frames, height, width, RGB), got {clips.dtype} "
+                f"{clips.shape[1:]}; draw them with camera {self.camera!r} at {self.image_size_px} px"
+            )

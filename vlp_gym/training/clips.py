@@ -1,0 +1,80 @@
+"""The clips of a task that a preference model is trained and judged on: windows, and whole trajectories by level."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.stats import rankdata
+
+from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.training.behaviours import LEVELS
+from vlp_gym.training.frames import FrameGrid
+
+NO_LEVEL = -1
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips of one task, as places in its array of frames.
+
+    Attributes:
+        task_name: the task.
+        episode: row of every clip's episode, int64 [clips].
+        frame: which of the episode's drawn frames make the clip, int64 [clips, frames].
+        env_return: mean reward a step over the clip's segment, float64 [clips].
+        rank: where that return stands among the task's windows, 0 worst, 1 best, float64 [clips].
+        level: index in `LEVELS`, or `NO_LEVEL`, int64 [clips].
+        whole: whether the clip is a whole trajectory and not a window, bool [clips].
+        behaviour: name of the behaviour, str [clips].
+    """
+
+    task_name: str
+    episode: Int[np.ndarray, " clips"]
+    frame: Int[np.ndarray, "clips frames"]
+    env_return: Float[np.ndarray, " clips"]
+    rank: Float[np.ndarray, " clips"]
+    level: Int[np.ndarray, " clips"]
+    whole: Bool[np.ndarray, " clips"]
+    behaviour: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return len(self.episode)
+
+
+def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int) -> ClipSet:
+    """Return every window of `n_frames` neighbouring frames, and every levelled trajectory as a whole.
+
+    Args:
+        data: trajectories of one task.
+        grid: which steps are drawn.
+        n_frames: frames of a clip.
+    """
+    steps = grid.steps(data.n_steps, data.seed)
+    n_episodes, n_drawn = steps.shape
+    if n_drawn < n_frames:
+        raise ValueError(f"episodes of {data.n_steps} steps have {n_drawn} frames at stride {grid.stride}, a clip needs {n_frames}")
+    starts = np.arange(n_drawn - n_frames + 1)
+    episode = np.repeat(np.arange(n_episodes), len(starts))
+    start = np.tile(starts, n_episodes)
+    length = grid.stride * (n_frames - 1) + 2
+    window_return = np.array([
+        data.env_reward[e, s : s + length].mean() for e, s in zip(episode, steps[episode, start], strict=True)
+    ])
+    window_level = np.full(len(episode), NO_LEVEL)
+
+    level_of = {name: level for level, name in enumerate(LEVELS)}
+    whole = data.of_behaviour(*LEVELS)
+    spread = np.linspace(0, n_drawn - 1, n_frames).round().astype(int)
+    names = np.array(data.behaviour)
+    ranks = (rankdata(window_return) - 1) / max(len(window_return) - 1, 1)
+    return ClipSet(
+        task_name=data.task_name,
+        episode=np.concatenate([episode, whole]),
+        frame=np.concatenate([start[:, None] + np.arange(n_frames), np.tile(spread, (len(whole), 1))]),
+        env_return=np.concatenate([window_return, data.env_reward[whole].mean(1)]),
+        rank=np.concatenate([ranks, np.full(len(whole), np.nan)]),
+        level=np.concatenate([window_level, [level_of[data.behaviour[i]] for i in whole]]).astype(int),
+        whole=np.concatenate([np.zeros(len(episode), bool), np.ones(len(whole), bool)]),
+        behaviour=np.concatenate([names[episode], names[whole]]),
+    )

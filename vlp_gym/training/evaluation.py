@@ -1,0 +1,139 @@
+"""How good a preference model is on tasks, and in words, that it was not trained on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from vlp_gym.models.vlp import VLP
+from vlp_gym.training.behaviours import EXPLORING
+from vlp_gym.training.features import TaskClips
+
+Scores = Float[np.ndarray, " clips"]
+Pairs = Int[np.ndarray, "pairs 2"]
+
+CHUNK = 128
+"""Clips scored at a time."""
+
+
+@torch.inference_mode()
+def score_clips(model: VLP, task: TaskClips, rows: Int[np.ndarray, " clips"], sentences: Sequence[str]) -> Float[np.ndarray, "sentences clips"]:
+    """Return the score of clips under several sentences."""
+    model.eval()
+    device = model.place.device
+    words, is_word = model.word_tokens(torch.stack([model.encoders.tokenize(s) for s in sentences]).to(device))
+    scores = np.empty((len(sentences), len(rows)), np.float32)
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start : start + CHUNK]
+        video = model.video_tokens(task.gather(part).to(device))
+        for i in range(len(sentences)):
+            of_sentence = words[i].expand(len(part), -1, -1), is_word[i].expand(len(part), -1)
+            scores[i, start : start + CHUNK] = model.score_tokens(video, *of_sentence).float().cpu().numpy()
+    return scores
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Share of pairs that the scores order as the truth does, ties of the truth left out.
+
+    Attributes:
+        all_pairs: over all pairs.
+        clear_half: over the half of the pairs in which the truth differs more.
+        n_pairs: how many pairs were compared.
+    """
+
+    all_pairs: float
+    clear_half: float
+    n_pairs: int
+
+
+def agreement(score: Scores, truth: Float[np.ndarray, " clips"], pairs: Pairs) -> Agreement:
+    """Return how often `score` and `truth` order pairs alike; equal scores count one half.
+
+    >>> agreement(np.array([1.0, 2.0, 3.0]), np.array([0.0, 5.0, 4.0]), np.array([[0, 1], [1, 2], [0, 2]])).all_pairs
+    0.6666666666666666
+    """
+    gap = truth[pairs[:, 1]] - truth[pairs[:, 0]]
+    pairs, gap = pairs[gap != 0], gap[gap != 0]
+    if not len(pairs):
+        raise ValueError("all pairs tie in the truth; there is nothing to agree with")
+    said = score[pairs[:, 1]] - score[pairs[:, 0]]
+    right = np.where(said == 0, 0.5, np.sign(said) == np.sign(gap))
+    clear = np.abs(gap) >= np.median(np.abs(gap))
+    return Agreement(float(right.mean()), float(right[clear].mean()), len(pairs))
+
+
+def random_pairs(rows: Int[np.ndarray, " clips"], n_pairs: int, rng: np.random.Generator) -> Pairs:
+    """Return pairs of different clips, uniformly drawn from `rows`."""
+    first = rng.integers(0, len(rows), n_pairs)
+    second = (first + rng.integers(1, len(rows), n_pairs)) % len(rows)
+    return np.stack([rows[first], rows[second]], axis=1)
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """Figures of one task, each a mean over its held-out sentences, in [0, 1].
+
+    Attributes:
+        itp: order of whole trajectories by level, pairs of different level uniformly drawn.
+        ivp: the task's trajectories over other tasks' trajectories, under its sentence.
+        windows: order of segments of any behaviour by the env's return.
+        windows_clear: the same, on the half of the pairs with the larger gap of return.
+        exploring: order of segments of exploring behaviour by the env's return.
+        exploring_clear: the same, on the half with the larger gap.
+        ilp_delta: mean |difference of score| of two trajectories of another task, over that of the task's own.
+    """
+
+    task_name: str
+    itp: float
+    ivp: float
+    windows: float
+    windows_clear: float
+    exploring: float
+    exploring_clear: float
+    ilp_delta: float
+
+
+def evaluate_task(
+    model: VLP, task: TaskClips, strangers: Sequence[TaskClips], sentences: Sequence[str], n_pairs: int, seed: int
+) -> TaskReport:
+    """Return the figures of one task.
+
+    Args:
+        model: the preference model.
+        task: clips of the task.
+        strangers: clips of other tasks, for IVP and ILP.
+        sentences: instructions of the task.
+        n_pairs: pairs drawn for every figure.
+        seed: decides the pairs.
+    """
+    rng = np.random.default_rng(seed)
+    clips = task.clips
+    own = score_clips(model, task, np.arange(len(clips)), sentences)
+    whole, window = np.flatnonzero(clips.whole), np.flatnonzero(~clips.whole)
+    exploring = window[np.isin(clips.behaviour[window], EXPLORING)]
+
+    def mean_over(rows: Int[np.ndarray, " clips"], truth: Float[np.ndarray, " clips"]) -> tuple[float, float]:
+        pairs = random_pairs(rows, n_pairs, rng)
+        both = [agreement(score, truth, pairs) for score in own]
+        return float(np.mean([a.all_pairs for a in both])), float(np.mean([a.clear_half for a in both]))
+
+    foreign = np.concatenate(
+        [score_clips(model, other, np.flatnonzero(other.clips.whole), sentences) for other in strangers], axis=1
+    )
+    itp, _ = mean_over(whole, clips.level.astype(float))
+    windows, windows_clear = mean_over(window, clips.env_return)
+    explored, explored_clear = mean_over(exploring, clips.env_return)
+    mine = own[:, whole]
+    ivp = (mine[:, :, None] > foreign[:, None, :]).mean()
+    per_other = np.split(foreign, np.cumsum([int(o.clips.whole.sum()) for o in strangers])[:-1], axis=1)
+    ilp_delta = np.mean([_mean_gap(scores) for scores in per_other]) / max(_mean_gap(mine), 1e-9)
+    return TaskReport(
+        clips.task_name, itp, float(ivp), windows, windows_clear, explored, explored_clear, float(ilp_delta)
+    )
+
+
+def _mean_gap(scores: Float[np.ndarray, "sentences clips"]) -> float:
+    return float(np.abs(scores[:, :, None] - scores[:, None, :]).mean())

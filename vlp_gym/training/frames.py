@@ -1,0 +1,90 @@
+"""Frames of a data set: drawn once from its snapshots, cached beside it, read through a memory map."""
+
+import hashlib
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from tqdm import tqdm
+
+from vlp_gym.atomic import atomic_path
+from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.scenes.metaworld import make_sawyer, metaworld_scene
+from vlp_gym.types import View
+
+FrameArray = UInt8[np.ndarray, "episodes frames height width 3"]
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """Which steps of an episode are drawn: every `stride`-th, from an offset that differs by episode.
+
+    Windows of 50 steps then start at every drawn frame and share their pictures.
+    """
+
+    stride: int = 16
+    """Steps between frames: 4 frames span 49 steps, as in a segment of 50."""
+
+    def n_frames(self, n_steps: int) -> int:
+        """Return how many frames an episode of `n_steps` has; some steps are kept free for the offset."""
+        return max(1, (n_steps - self.stride // 2) // self.stride)
+
+    def steps(self, n_steps: int, seeds: Int[np.ndarray, " episodes"]) -> Int[np.ndarray, "episodes frames"]:
+        """Return the drawn steps of every episode.
+
+        >>> FrameGrid(stride=16).steps(150, np.array([0, 5])).tolist()[1][:3]
+        [5, 21, 37]
+        """
+        grid = self.stride * np.arange(self.n_frames(n_steps))
+        offset = seeds % (n_steps - grid[-1])
+        return np.asarray(offset[:, None] + grid)
+
+
+def cached_frames(
+    data: Trajectories, view: View, grid: FrameGrid, folder: Path
+) -> FrameArray:
+    """Return the frames of all episodes as a read-only memory map, drawing them first if need be."""
+    path = folder / f"{data.task_name}-{_key(data, view, grid)}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        steps = grid.steps(data.n_steps, data.seed)
+        with atomic_path(path) as temporary:
+            np.save(temporary, _draw(data, view, steps))
+    frames: FrameArray = np.load(path, mmap_mode="r")
+    return frames
+
+
+def draw_data_set(
+    data_folder: Path, tasks: tuple[str, ...], view: View, grid: FrameGrid, folder: Path, workers: int
+) -> None:
+    """Draw the frames of many tasks in parallel; those in the cache are kept."""
+    jobs = [(data_folder / f"{name}.npz", view, grid, folder) for name in tasks]
+    # Every process draws in an OpenGL context of its own, which a forked one could not.
+    from multiprocessing import get_context  # noqa: PLC0415
+
+    with ProcessPoolExecutor(max(workers, 1), mp_context=get_context("spawn")) as pool:
+        list(tqdm(pool.map(_draw_job, jobs), total=len(jobs), desc="drawn tasks", disable=None))
+
+
+def _draw_job(job: tuple[Path, View, FrameGrid, Path]) -> None:
+    path, view, grid, folder = job
+    cached_frames(Trajectories.load(path), view, grid, folder)
+
+
+def _draw(data: Trajectories, view: View, steps: Int[np.ndarray, "episodes frames"]) -> FrameArray:
+    env = make_sawyer(data.task_name)
+    scene = metaworld_scene(env, view.camera, view.size_px, view.preset)
+    frames = np.empty((*steps.shape, view.size_px, view.size_px, 3), np.uint8)
+    for i in range(len(data)):
+        episode = data.episode(i)
+        frames[i] = scene.draw(episode.constants, episode.snapshots[steps[i]])
+    scene.close()
+    return frames
+
+
+def _key(data: Trajectories, view: View, grid: FrameGrid) -> str:
+    what = json.dumps([data.fingerprint(), asdict(view), asdict(grid)], sort_keys=True)
+    return hashlib.blake2b(what.encode(), digest_size=8).hexdigest()

@@ -1,6 +1,7 @@
 """Snapshot, restore and draw for any MuJoCo env of Gymnasium, Meta-World's included."""
 
 import copy
+import sys
 from typing import Any
 
 import gymnasium as gym
@@ -30,10 +31,9 @@ CONSTANTS = ALWAYS + WHEN_CHANGED
 
 def is_mujoco(env: gym.Env[Any, Any]) -> bool:
     """Return whether an env simulates with MuJoCo in the way of Gymnasium's: it has `model` and `data`."""
-    import mujoco  # noqa: PLC0415
-
+    mujoco = sys.modules.get("mujoco")  # an env that simulates with it has imported it
     model = getattr(env.unwrapped, "model", None)
-    return isinstance(model, mujoco.MjModel) and hasattr(env.unwrapped, "data")
+    return mujoco is not None and isinstance(model, mujoco.MjModel) and hasattr(env.unwrapped, "data")
 
 
 def default_camera(env: gym.Env[Any, Any]) -> str:

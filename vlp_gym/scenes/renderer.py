@@ -66,6 +66,8 @@ class Renderer:
         model.vis.quality.offsamples = quality.multisamples
         model.vis.global_.offheight = max(height, model.vis.global_.offheight)
         model.vis.global_.offwidth = max(width, model.vis.global_.offwidth)
+        if not quality.shadows:
+            model.vis.quality.shadowsize = 0  # saves 64 MB and a fifth of the time to open
         if not quality.textures:
             model.mat_texid[:] = -1
         try:

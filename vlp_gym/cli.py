@@ -20,7 +20,7 @@ COMMANDS = {
     "collect": "vlp_gym.training.collect:collect",
     "train": "vlp_gym.training.trainer:train",
     "evaluate": "vlp_gym.training.evaluation:evaluate",
-    "label": "vlp_gym.labelers.offline:label",
+    "label": "vlp_gym.training.labelling:label",
     "doctor": "vlp_gym.doctor:doctor",
 }
 """Where each subcommand is; imported only when it is asked for, because some load torch."""

@@ -40,12 +40,23 @@ class GrowingArray:
                 f"every {self._name} of a run must have the shape {self._rows.shape[1:]} of the "
                 f"first, got {np.shape(row)}; flatten the env's spaces to one fixed size"
             )
-        if self._n_rows == len(self._rows):
-            grown = np.empty((2 * len(self._rows), *self._rows.shape[1:]), self._rows.dtype)
-            grown[: self._n_rows] = self._rows
-            self._rows = grown
+        self._make_room(self._n_rows + 1)
         self._rows[self._n_rows] = row
         self._n_rows += 1
+
+    def extend(self, rows: NDArray[Any]) -> None:
+        """Add many rows [rows, ...] of the right shape."""
+        n_rows = self._n_rows + len(rows)
+        self._make_room(n_rows)
+        self._rows[self._n_rows : n_rows] = rows
+        self._n_rows = n_rows
+
+    def _make_room(self, n_rows: int) -> None:
+        if n_rows > len(self._rows):
+            capacity = max(n_rows, 2 * len(self._rows))
+            grown = np.empty((capacity, *self._rows.shape[1:]), self._rows.dtype)
+            grown[: self._n_rows] = self.rows
+            self._rows = grown
 
     def truncate(self, n_rows: int) -> None:
         """Forget all rows but the first `n_rows`; the room stays."""

@@ -45,9 +45,11 @@ def uniform_queries(
 
     def cut(number: int) -> Segment:
         row = int(np.searchsorted(ends, number, side="right"))
-        return Segment(episodes[row], int(number - (ends[row] - cuts[row])), length)
+        return Segment(episodes[row], int(number - ends[row] + cuts[row]), length)
 
-    return [Pair(cut(a), cut(b), task) for a, b in zip(first, second, strict=True)]
+    return [
+        Pair(cut(a), cut(b), task) for a, b in zip(first.tolist(), second.tolist(), strict=True)
+    ]
 
 
 def disagreement_queries(

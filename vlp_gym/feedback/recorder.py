@@ -126,8 +126,9 @@ class Recorder:
         self._constants = dict(state["constants"])
         self._number = int(state["number"])
         if running is not None:
-            for row in zip(*(getattr(running, name) for name in COLUMNS), strict=True):
-                self.add(*row)
+            self._columns = _columns_for(running.obs[0], running.action[0], running.snapshots[0])
+            for name, column in self._columns.items():
+                column.extend(getattr(running, name))
         self._n_steps = int(state["n_steps"])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlp_gym.data.atomic import atomic_path
+from vlp_gym.atomic import atomic_path
 from vlp_gym.errors import CheckpointError
 
 TREE = "tree"
@@ -43,7 +43,8 @@ def load_state(path: Path | str) -> dict[str, Any]:
         CheckpointError: the file is missing, damaged, or something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here: NumPy leaves a file it cannot read open.
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as stored:
             tree = json.loads(stored[TREE].tobytes())
             state: dict[str, Any] = _filled(tree, stored)
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlp_gym.data.atomic import atomic_path
+from vlp_gym.atomic import atomic_path
 from vlp_gym.errors import CheckpointError, FeedbackError
 from vlp_gym.feedback.growing import GrowingArray
 from vlp_gym.reward.preferences import Preferences
@@ -186,8 +186,7 @@ class LabelTable:
                 continue
             rows = np.asarray(state[name], np.float32)
             self._segments[name] = GrowingArray(name, rows.shape[1:], np.float32)
-            for each in rows:
-                self._segments[name].append(each)
+            self._segments[name].extend(rows)
 
 
 def _check_answer(pairs: Sequence[Pair], labels: Labels) -> None:

@@ -1,7 +1,7 @@
 """The labeler that looks: draws both segments and compares what a scorer says of them."""
 
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from vlp_gym.errors import FeedbackError
 from vlp_gym.types import Frames, Labels, Pair, Scorer, Segment, Status, Task
 
 
+@runtime_checkable
 class Drawer(Protocol):
     """The part of a `Scene` that labels need."""
 

@@ -28,11 +28,7 @@ class EagerScene:
     """
 
     def __init__(self, env: gym.Env[Any, Any], height: int = 224, width: int = 224) -> None:
-        if env.render_mode != "rgb_array":
-            raise RenderingError(
-                f"{env} has render_mode={env.render_mode!r}, so labels have no pictures to look at; "
-                "make it with render_mode='rgb_array'"
-            )
+        require_pictures(env)
         self._height, self._width = height, width
 
     def constants(self, env: gym.Env[Any, Any]) -> dict[str, NDArray[Any]]:
@@ -65,3 +61,16 @@ class EagerScene:
 
     def close(self) -> None:
         """Do nothing: the env draws, and closes its own window."""
+
+
+def require_pictures(env: gym.Env[Any, Any]) -> None:
+    """Refuse an env that was not made to draw itself.
+
+    Raises:
+        RenderingError: its render mode is not "rgb_array".
+    """
+    if env.render_mode != "rgb_array":
+        raise RenderingError(
+            f"{env} has render_mode={env.render_mode!r}, so labels have no pictures to look at; "
+            "make it with render_mode='rgb_array'"
+        )

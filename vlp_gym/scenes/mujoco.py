@@ -33,7 +33,9 @@ def is_mujoco(env: gym.Env[Any, Any]) -> bool:
     """Return whether an env simulates with MuJoCo in the way of Gymnasium's: it has `model` and `data`."""
     mujoco = sys.modules.get("mujoco")  # an env that simulates with it has imported it
     model = getattr(env.unwrapped, "model", None)
-    return mujoco is not None and isinstance(model, mujoco.MjModel) and hasattr(env.unwrapped, "data")
+    return (
+        mujoco is not None and isinstance(model, mujoco.MjModel) and hasattr(env.unwrapped, "data")
+    )
 
 
 def default_camera(env: gym.Env[Any, Any]) -> str:

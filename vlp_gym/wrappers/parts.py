@@ -8,6 +8,7 @@ import numpy as np
 from vlp_gym.errors import UnknownNameError
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.scenes import scene_of
+from vlp_gym.scenes.eager import require_pictures
 from vlp_gym.scenes.metaworld import is_metaworld
 from vlp_gym.scenes.mujoco import is_mujoco
 from vlp_gym.scenes.opengl import prepare_opengl
@@ -72,7 +73,11 @@ def _looking(
     from vlp_gym.labelers.score import ScoreLabeler  # noqa: PLC0415
     from vlp_gym.scorers import load_scorer  # noqa: PLC0415
 
-    prepare_opengl()  # a machine that cannot draw says so now, not at the first session
+    # What cannot be drawn says so now, before weights are loaded and long before the first session.
+    if is_mujoco(env):
+        prepare_opengl()
+    else:
+        require_pictures(env)
     scorer = load_scorer(VLP, checkpoint=checkpoint, device=device)
     if camera is None and is_metaworld(env):
         camera = scorer.camera

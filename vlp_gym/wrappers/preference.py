@@ -91,6 +91,7 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 "reward='learned' needs a labeler: labeler='vlp' or 'oracle'; "
                 "reward='env' pays the simulator's reward"
             )
+        _check_length(env, self.config.segment_length)
         self.encoding = Encoding(env.observation_space, env.action_space)
         parts = build_parts(env, labeler, camera, checkpoint, device, preset, self.config)
         self._labeler, self._scene = parts
@@ -132,7 +133,6 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """Start an episode; the first `seed` also decides all that is learned."""
         if self._labeler is None:
             return self.env.reset(seed=seed, options=options)
-        self._check_length()
         if seed is not None and not self._is_seeded:
             self._is_seeded = True
             if self._loop is None or not self._loop.history:
@@ -143,16 +143,6 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self.loop.begin_episode(self._scene.constants(self.env) if self._scene else None)
         self._obs = self.encoding.obs(obs)
         return obs, info
-
-    def _check_length(self) -> None:
-        spec = self.env.unwrapped.spec
-        limit = None if spec is None else spec.max_episode_steps
-        length = self.config.segment_length
-        if limit is not None and 0 < limit < length:
-            raise ValueError(
-                f"segment length is {length} but an episode ends after {limit} steps; lower "
-                "FeedbackConfig.segment_length or raise max_episode_steps"
-            )
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Apply an action, hold a feedback session if one is due, and pay the learned reward.
@@ -200,3 +190,13 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         if self._scene is not None:
             self._scene.close()
         super().close()
+
+
+def _check_length(env: gym.Env[Any, Any], segment_length: int) -> None:
+    # A time limit outside of this wrapper shows at the first session only.
+    limit = None if env.spec is None else env.spec.max_episode_steps
+    if limit is not None and 0 < limit < segment_length:
+        raise ValueError(
+            f"segment length is {segment_length} but an episode ends after {limit} steps; lower "
+            "FeedbackConfig.segment_length or raise max_episode_steps"
+        )

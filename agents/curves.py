@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlp_gym.data.atomic import atomic_path
+from vlp_gym.atomic import atomic_path
 
 BLUE, ORANGE, GREY = "#2b6cb0", "#c05621", "#a0aec0"
 

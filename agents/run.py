@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vlp_gym.data.atomic import atomic_path, atomic_write_text
+from vlp_gym.atomic import atomic_path, atomic_write_text
 from vlp_gym.doctor import installed_versions
 
 ConfigT = TypeVar("ConfigT")

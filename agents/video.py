@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from vlp_gym.data.atomic import atomic_path
+from vlp_gym.atomic import atomic_path
 
 INK = (32, 33, 36)
 PAPER = (250, 250, 248)

@@ -16,7 +16,7 @@ import tyro
 
 from agents import pebble, run
 from benchmarks.schema import RESULTS, Record, write_records
-from vlp_gym.data.atomic import atomic_path
+from vlp_gym.atomic import atomic_path
 
 COLOURS = {"vlp": "#2b6cb0", "oracle": "#2f855a", "env": "#718096"}
 NAMES = {"vlp": "labels of VLP", "oracle": "labels of the oracle", "env": "the simulator's reward"}
@@ -26,7 +26,7 @@ NAMES = {"vlp": "labels of VLP", "oracle": "labels of the oracle", "env": "the s
 class Config:
     """Which runs the comparison is made of."""
 
-    pebble: pebble.Config = field(default_factory=lambda: pebble.DEMO)
+    base: pebble.Config = field(default_factory=lambda: pebble.DEMO)
     """The run; its labeler, reward, seed and folder are set here."""
     methods: tuple[str, ...] = ("vlp", "oracle", "env")
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -54,11 +54,11 @@ def compare(config: Config) -> list[Record]:
 def settings(config: Config, method: str, seed: int, folder: Path) -> pebble.Config:
     """Return the run of one method and seed."""
     if method == "env":
-        return replace(config.pebble, reward="env", seed=seed, out=folder)
+        return replace(config.base, reward="env", seed=seed, out=folder)
     if method not in ("vlp", "oracle"):
         raise ValueError(f"methods are vlp, oracle and env, got {method!r}")
     labeler: Any = method
-    return replace(config.pebble, labeler=labeler, reward="learned", seed=seed, out=folder)
+    return replace(config.base, labeler=labeler, reward="learned", seed=seed, out=folder)
 
 
 def finished(config: pebble.Config, folder: Path) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def draw(config: Config) -> None:
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("environment steps")
     axes.set_ylabel("success")
-    axes.set_title(f'{config.pebble.task}: "{pebble.instruction_of(config.pebble)}"', loc="left")
+    axes.set_title(f'{config.base.task}: "{pebble.instruction_of(config.base)}"', loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     with atomic_path(config.results / "demo.png") as draft:

@@ -1,11 +1,14 @@
 """The numbers of the README come from the committed results, and from nothing else."""
 
 import doctest
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from benchmarks import report, schema
+from agents import pebble, run
+from benchmarks import demo, report, schema, throughput
 from benchmarks.schema import Record, read_records, write_records
 
 NOWHERE = {"commit": "abc", "machine": {"cpu": "one", "cores": 2}, "versions": {}}
@@ -88,3 +91,73 @@ def test_every_committed_result_can_be_read() -> None:
 
 def test_examples_of_the_schema_hold() -> None:
     assert doctest.testmod(schema).failed == 0
+
+
+def tiny_demo(folder: Path) -> demo.Config:
+    from tests.test_pebble import TINY
+
+    runs = replace(TINY, steps=60)
+    return demo.Config(runs, ("oracle", "env"), (3,), folder / "runs", folder / "results")
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> demo.Config:
+    config = tiny_demo(tmp_path_factory.mktemp("demo"))
+    demo.compare(config)
+    return config
+
+
+def test_the_demo_writes_one_record_a_run_and_a_figure(compared: demo.Config) -> None:
+    records = read_records("demo", compared.results)
+    assert [record.method for record in records] == [demo.NAMES["oracle"], demo.NAMES["env"]]
+    assert {record.seed for record in records} == {3}
+    assert records[0].metrics["queries"] == 4
+    assert "queries" not in records[1].metrics
+    assert (compared.results / "demo.png").stat().st_size
+
+
+def test_finished_runs_are_not_run_again(
+    compared: demo.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> None:
+        raise AssertionError("it ran again")
+
+    monkeypatch.setattr(pebble, "learn", refuse)
+    monkeypatch.setattr(pebble, "go_on", refuse)
+    before = read_records("demo", compared.results)
+    assert demo.compare(compared) == before
+
+
+def test_a_stopped_run_goes_on(compared: demo.Config) -> None:
+    folder = compared.runs / "oracle-seed3"
+    (folder / "result.json").unlink()
+    end = run.last_checkpoint(folder)
+    demo.compare(compared)
+    assert (folder / "result.json").exists()
+    assert run.last_checkpoint(folder) == end
+
+
+def test_a_run_of_other_settings_is_refused(compared: demo.Config) -> None:
+    other = replace(compared, base=replace(compared.base, steps=61))
+    with pytest.raises(ValueError, match="other settings"):
+        demo.compare(other)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # bare Meta-World fails some checks of Gymnasium
+def test_throughput_measures_three_ways_in_one_process(tmp_path: Path) -> None:
+    config = throughput.Config(
+        labeler="oracle",
+        queries=2,
+        session_every=60,
+        picture_steps=2,
+        repeats=1,
+        warm_up=3,
+        results=tmp_path,
+    )
+    throughput.main(config)
+    records = read_records("throughput", tmp_path)
+    names = [throughput.BARE, throughput.FEEDBACK, throughput.PICTURES]
+    assert [record.method for record in records] == names
+    assert records[0].metrics["share of bare"] == 1.0
+    assert records[2].metrics["times env.render()"] == 1.0
+    assert all(record.metrics["steps/s"] > 0 for record in records)

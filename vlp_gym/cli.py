@@ -3,8 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from inspect import Parameter, Signature
-from typing import Annotated, Any, get_type_hints
+from typing import Any, get_type_hints
 
 import tyro
 
@@ -18,8 +17,6 @@ from vlp_gym.errors import (
 
 COMMANDS = {
     "collect": "vlp_gym.training.collect:collect",
-    "train": "vlp_gym.training.trainer:train",
-    "evaluate": "vlp_gym.training.evaluation:evaluate",
     "label": "vlp_gym.training.labelling:label",
     "doctor": "vlp_gym.doctor:doctor",
 }
@@ -41,39 +38,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the subcommand that the command line names."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     asked = arguments[0] if arguments else ""
-    names = [asked] if asked in COMMANDS else list(COMMANDS)
-    try:
+    if asked not in COMMANDS:
+        # Nothing to run: this says which subcommands there are, and exits.
+        commands = {name: _function(place) for name, place in COMMANDS.items()}
         tyro.extras.subcommand_cli_from_dict(
-            {name: _command(COMMANDS[name]) for name in names},
-            prog="vlp",
-            description=__doc__,
-            args=arguments,
+            commands, prog="vlp", description=__doc__, args=arguments
         )
+        return
+    function = _function(COMMANDS[asked])
+    config = [hint for name, hint in get_type_hints(function).items() if name != "return"]
+    options: dict[str, Any] = {
+        "prog": f"vlp {asked}",
+        "description": function.__doc__,
+        "args": arguments[1:],
+    }
+    try:
+        # What takes no config still has --help.
+        _show(function(tyro.cli(config[0], **options)) if config else tyro.cli(function, **options))
     except USER_ERRORS as error:
         sys.exit(f"vlp {asked}: {error}")
 
 
-def _command(place: str) -> Callable[..., None]:
-    """Return a function as a subcommand: the fields of its config are the options."""
+def _function(place: str) -> Callable[..., Any]:
     module, _, name = place.partition(":")
     function: Callable[..., Any] = getattr(import_module(module), name)
-    options = {
-        each: Annotated[hint, tyro.conf.arg(name="")]
-        for each, hint in get_type_hints(function).items()
-        if each != "return"
-    }
-
-    def run(**config: Any) -> None:
-        _show(function(**config))
-
-    # tyro makes options of a function's signature; without the name they would read --config.out.
-    parameters = [
-        Parameter(each, Parameter.KEYWORD_ONLY, annotation=options[each]) for each in options
-    ]
-    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = options
-    run.__doc__ = function.__doc__
-    return run
+    return function
 
 
 def _show(result: Any) -> None:

@@ -273,3 +273,15 @@ def test_configs_refuse_what_cannot_be(make: object) -> None:
 def test_unknown_normalisation_names_the_known() -> None:
     with pytest.raises(UnknownNameError, match="zscore"):
         EnsembleConfig(reward_norm="z-score")
+
+
+@pytest.mark.gpu
+def test_a_gpu_learns_what_a_cpu_learns() -> None:
+    on_cpu, on_gpu = (RewardEnsemble(4, 2, SMALL, device=device) for device in ("cpu", "cuda"))
+    obs, action = rows_of(preferences_of())
+    np.testing.assert_allclose(on_cpu(obs, action), on_gpu(obs, action), atol=1e-5)
+    for ensemble in (on_cpu, on_gpu):
+        ensemble.fit(preferences_of(), FitConfig(max_epochs=3))
+    np.testing.assert_allclose(on_cpu(obs, action), on_gpu(obs, action), atol=1e-3)
+    on_cpu.load_state_dict(on_gpu.state_dict())
+    np.testing.assert_allclose(on_cpu(obs, action), on_gpu(obs, action), atol=1e-5)

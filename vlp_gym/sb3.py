@@ -7,7 +7,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from jaxtyping import Float32
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -17,6 +16,8 @@ from vlp_gym.wrappers.preference import PreferenceReward
 
 logger = logging.getLogger(__name__)
 
+ROWS = 65_536
+"""Transitions that are relabelled at once; bounds the memory of a copy."""
 EPISODES = 20
 """Finished episodes that logged returns and success are averaged over."""
 
@@ -97,19 +98,18 @@ def relabel(replay: ReplayBuffer, preference: PreferenceReward) -> None:
     """Replace the reward of every stored transition by the present learned one.
 
     Args:
-        replay: any buffer of Stable-Baselines3 that keeps observations, actions and rewards.
+        replay: a buffer of Stable-Baselines3 with the steps of one env.
         preference: the wrapper that the transitions came from.
     """
     loop, encoding = preference.loop, preference.encoding
     assert loop is not None
     # size() is the whole buffer once it has wrapped round; pos is not.
-    size, n_envs = replay.size(), replay.n_envs
-    obs = replay.observations[:size].reshape(size * n_envs, -1)
-    actions = replay.actions[:size].reshape(size * n_envs, -1)
-    reward: Float32[np.ndarray, " rows"] = loop.ensemble(
-        encoding.obs_rows(obs), encoding.stored_action_rows(actions)
-    )
-    replay.rewards[:size] = reward.reshape(size, n_envs)
+    for start in range(0, replay.size(), ROWS):
+        rows = slice(start, min(start + ROWS, replay.size()))
+        obs, actions = replay.observations[rows, 0], replay.actions[rows, 0]
+        replay.rewards[rows, 0] = loop.ensemble(
+            encoding.obs_rows(obs), encoding.stored_action_rows(actions)
+        )
 
 
 def find_preference(vec_env: Any) -> PreferenceReward:

@@ -58,6 +58,8 @@ class ScoreLabeler:
         batch: clips scored at once.
 
     Attributes:
+        scorer: as given.
+        scene: as given.
         seconds: time of the last call by part, "draw" and "score".
     """
 
@@ -77,7 +79,7 @@ class ScoreLabeler:
             )
         self.name = str(getattr(scorer, "name", type(scorer).__name__))
         self.seconds: dict[str, float] = {}
-        self._scorer, self._scene = scorer, scene
+        self.scorer, self.scene = scorer, scene
         self._soft, self._temperature, self._tie_band = soft, temperature, tie_band
         self._batch = batch
 
@@ -109,10 +111,10 @@ class ScoreLabeler:
 
     def _score(self, segments: list[Segment], task: Task) -> Float[np.ndarray, " clips"]:
         started = perf_counter()
-        n_frames = self._scorer.n_frames
-        clips = np.stack([frames_of(each, self._scene, n_frames) for each in segments])
+        n_frames = self.scorer.n_frames
+        clips = np.stack([frames_of(each, self.scene, n_frames) for each in segments])
         drawn = perf_counter()
-        scores = np.asarray(self._scorer(clips, task))
+        scores = np.asarray(self.scorer(clips, task))
         self.seconds["draw"] += drawn - started
         self.seconds["score"] += perf_counter() - drawn
         if scores.ndim != 2 or scores.shape not in {(len(clips), 1), (len(clips), n_frames)}:

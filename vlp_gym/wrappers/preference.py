@@ -1,7 +1,7 @@
 """Pays an agent by a sentence: the wrapper that runs the feedback loop around an env."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -54,7 +54,7 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         env: gym.Env[Any, Any],
         instruction: str,
         labeler: str | Labeler | None = "vlp",
-        reward: Literal["learned", "env"] | str = "learned",
+        reward: str = "learned",
         feedback: Mapping[str, Any] | None = None,
         camera: str | None = None,
         checkpoint: str | None = None,
@@ -150,24 +150,31 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         Raises:
             FeedbackError: the env returned NaN, or the labeler failed; see `FeedbackLoop.session`.
         """
+        if self._labeler is not None and self._obs is None:
+            raise FeedbackError("the episode has not begun; call reset() before step()")
         obs, env_reward, terminated, truncated, info = self.env.step(action)
-        info = {**info, "env_reward": float(env_reward)}
+        reward = float(env_reward)
+        info = {**info, "env_reward": reward}
         if "success" in info:
             info["is_success"] = bool(info["success"])
-        if self._loop is None:
-            return obs, float(env_reward), terminated, truncated, info
-        if self._obs is None:
-            raise FeedbackError("the episode has not begun; call reset() before step()")
-        is_success = bool(info.get("is_success", False))
-        before, taken = self._obs, self.encoding.action(action)
+        if self._labeler is not None:
+            is_success = bool(info.get("is_success", False))
+            reward = self._learned(action, obs, reward, is_success, terminated or truncated)
+        return obs, reward, terminated, truncated, info
+
+    def _learned(
+        self, action: Any, obs: Any, env_reward: float, is_success: bool, is_over: bool
+    ) -> float:
+        loop, before, taken = self.loop, self._obs, self.encoding.action(action)
+        assert loop is not None and before is not None
         self._obs = self.encoding.obs(obs)
         snapshot = self._scene.snapshot(self.env) if self._scene else NOTHING
-        self._loop.observe(before, taken, float(env_reward), snapshot, is_success)
-        if terminated or truncated:
-            self._loop.end_episode()
-        if self._loop.session_due():
-            self._loop.session()
-        return obs, self._loop.reward(before, taken), terminated, truncated, info
+        loop.observe(before, taken, env_reward, snapshot, is_success)
+        if is_over:
+            loop.end_episode()
+        if loop.session_due():
+            loop.session()
+        return loop.reward(before, taken)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything of feedback that the rest of a run depends on; not the env's state."""

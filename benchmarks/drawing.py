@@ -63,6 +63,8 @@ def drawers(config: Config) -> dict[str, Callable[[], None]]:
     constants, snapshots = record_states(env, scenes["fast"], config.frames, config.seed)
 
     def render() -> None:
+        # Gymnasium leaves whatever context was used last in place, and would draw into one of ours.
+        env.mujoco_renderer._get_viewer("rgb_array").make_context_current()
         for _ in range(config.frames):
             env.render()
 

@@ -51,6 +51,8 @@ class DrawsEveryStep(gym.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step, then draw."""
         outcome = self.env.step(action)
+        # Gymnasium draws into whatever context was used last, be it another env's.
+        self.env.unwrapped.mujoco_renderer._get_viewer("rgb_array").make_context_current()  # type: ignore[attr-defined]
         self.env.render()
         return outcome
 

@@ -3,25 +3,14 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from tests.brightness import Brightness
 from vlp_gym import scorers
-from vlp_gym.types import Task
 
 README = Path(__file__).parents[1] / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-
-
-class Brightness:
-    """Stands for the preference model: quick, and there before one is trained."""
-
-    name, n_frames, image_size_px, camera, preset = "brightness", 2, 32, "corner3", "draft"
-
-    def __call__(self, clips: NDArray[np.uint8], task: Task) -> NDArray[np.float32]:
-        return clips.mean((1, 2, 3, 4), dtype=np.float32)[:, None]
 
 
 def shortened(program: str) -> str:

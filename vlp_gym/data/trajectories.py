@@ -73,7 +73,7 @@ class Trajectories:
 
     def save(self, path: Path) -> None:
         """Write the episodes to one compressed file; a kill leaves the old file or the new one."""
-        arrays = {
+        arrays: dict[str, Any] = {
             "format": np.array(FORMAT), "task_name": np.array(self.task_name), "behaviour": np.array(self.behaviour),
             "seed": self.seed, "obs": self.obs, "action": self.action, "env_reward": self.env_reward,
             "success": self.success, "snapshots": self.snapshots,
@@ -94,7 +94,11 @@ class Trajectories:
                 arrays = dict(stored)
             if int(arrays.pop("format")) > FORMAT:
                 raise CheckpointError(f"{path} was written by a newer vlp-gym; upgrade to read it")
-            constants = {n.removeprefix(_CONSTANT): arrays.pop(n) for n in list(arrays) if n.startswith(_CONSTANT)}
+            constants = {
+                n.removeprefix(_CONSTANT): arrays.pop(n)
+                for n in list(arrays)
+                if n.startswith(_CONSTANT)
+            }
             return cls(
                 task_name=str(arrays.pop("task_name")),
                 behaviour=tuple(arrays.pop("behaviour").tolist()),
@@ -106,7 +110,9 @@ class Trajectories:
         except FileNotFoundError as error:
             raise CheckpointError(f"no trajectories at {path}; run `vlp collect` first") from error
         except Exception as error:  # a zip, a key or a dtype that is not ours
-            raise CheckpointError(f"{path} is not a readable file of trajectories ({error}); collect it again") from error
+            raise CheckpointError(
+                f"{path} is not a readable file of trajectories ({error}); collect it again"
+            ) from error
 
     def fingerprint(self) -> str:
         """Return a hash of what was done, equal for equal data: actions, rewards and seeds."""

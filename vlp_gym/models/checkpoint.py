@@ -20,7 +20,9 @@ WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 BUNDLED = Path(__file__).parent.parent / "assets" / "vlp-compact"
 """The checkpoint that the package ships."""
 
-_HALF = "encoders.clip.token_embedding.weight"  # two thirds of a compact model; kept in half precision
+_HALF = (
+    "encoders.clip.token_embedding.weight"  # two thirds of a compact model; kept in half precision
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ class Checkpoint:
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str) -> None:
     """Write a checkpoint; each file appears whole or not at all, the config last."""
-    from vlp_gym.atomic import atomic_path, atomic_write_text  # noqa: PLC0415
-
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.detach().cpu().contiguous() for name, value in checkpoint.model.state_dict().items()}
+    weights = {
+        name: value.detach().cpu().contiguous()
+        for name, value in checkpoint.model.state_dict().items()
+    }
     weights[_HALF] = weights[_HALF].half()
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(weights, temporary, metadata={"format": "pt"})
@@ -74,23 +77,38 @@ def load_checkpoint(folder: Path | str | None = None, device: str = "cpu") -> Ch
     folder = BUNDLED if folder is None else Path(folder)
     config = _read_config(folder)
     try:
-        sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in config["model"].items()}
+        sizes: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in config["model"].items()
+        }
         model, view = VLP(VLPConfig(**sizes)), View(**config["view"])
         stride = int(config["frame_stride"])
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / CONFIG} does not describe a VLP model ({error})") from error
+        raise CheckpointError(
+            f"{folder / CONFIG} does not describe a VLP model ({error})"
+        ) from error
     if view.size_px != model.config.image_size_px:
         raise CheckpointError(
-            f"{folder / CONFIG} draws frames of {view.size_px} px for a model that reads {model.config.image_size_px} px"
+            f"{folder / CONFIG} draws {view.size_px} px frames for a model that reads {model.config.image_size_px} px"
         )
     try:
         weights = load_file(folder / WEIGHTS)
-        model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in weights.items()})
+        model.load_state_dict(
+            {
+                name: value.float() if value.is_floating_point() else value
+                for name, value in weights.items()
+            }
+        )
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder} has a config but no {WEIGHTS}; copy the whole folder") from error
+        raise CheckpointError(
+            f"{folder} has a config but no {WEIGHTS}; copy the whole folder"
+        ) from error
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise CheckpointError(f"the weights in {folder / WEIGHTS} are damaged or of another model: {error}") from error
-    return Checkpoint(model.eval().to(torch.device(device)), view, stride, config.get("training", {}))
+        raise CheckpointError(
+            f"the weights in {folder / WEIGHTS} are damaged or of another model: {error}"
+        ) from error
+    return Checkpoint(
+        model.eval().to(torch.device(device)), view, stride, config.get("training", {})
+    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -102,9 +120,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
             "leave the checkpoint out to use the bundled one"
         ) from error
     except (ValueError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{folder / CONFIG} is not JSON ({error}); the checkpoint is damaged") from error
+        raise CheckpointError(
+            f"{folder / CONFIG} is not JSON ({error}); the checkpoint is damaged"
+        ) from error
     if not isinstance(config, dict) or config.get("kind") != KIND:
         raise CheckpointError(f"{folder / CONFIG} is not the config of a VLP checkpoint")
     if config.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{folder} was written by a newer vlp-gym (format {config['format']}); upgrade to read it")
+        raise CheckpointError(
+            f"{folder} was written by a newer vlp-gym (format {config['format']}); upgrade to read it"
+        )
     return config

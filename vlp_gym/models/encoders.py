@@ -30,19 +30,28 @@ class ClipEncoders(nn.Module):
         UnknownNameError: open_clip knows no such config.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, stages: Sequence[int], image_size_px: int) -> None:
         super().__init__()
         if open_clip.get_model_config(name) is None:
             raise UnknownNameError.of("open_clip config", name, open_clip.list_models())
         self.clip = open_clip.create_model(name, load_weights=False, force_image_size=image_size_px)
-        self.clip.visual.to(memory_format=torch.channels_last)  # convolutions run twice as fast on a CPU
+        self.clip.visual.to(
+            memory_format=torch.channels_last
+        )  # convolutions run twice as fast on a CPU
         self.stages = list(stages)
         self._tokenize = open_clip.get_tokenizer(name)
         self.context_length: int = self.clip.context_length
         self._drop_unused()
         preprocess = open_clip.get_model_preprocess_cfg(self.clip)
-        self.register_buffer("mean", torch.tensor(preprocess["mean"]).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(preprocess["std"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean", torch.tensor(preprocess["mean"]).view(1, 3, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std", torch.tensor(preprocess["std"]).view(1, 3, 1, 1), persistent=False
+        )
         with torch.no_grad():
             probe = self.frames(torch.zeros(1, image_size_px, image_size_px, 3, dtype=torch.uint8))
         self.n_patches, self.frame_width = int(probe.shape[1]), int(probe.shape[2])
@@ -51,20 +60,26 @@ class ClipEncoders(nn.Module):
     def _drop_unused(self) -> None:
         # What lies behind the last stage, and the pooled heads, would only make the checkpoint larger.
         trunk = getattr(self.clip.visual, "trunk", None)
-        if hasattr(trunk, "prune_intermediate_layers"):
+        if trunk is not None and hasattr(trunk, "prune_intermediate_layers"):
             trunk.prune_intermediate_layers(self.stages, prune_norm=True, prune_head=True)
         self.clip.text_projection = None
         self.clip.logit_scale.requires_grad_(False)
 
-    def frames(self, frames: UInt8[Tensor, "frames height width 3"]) -> Float[Tensor, "frames patches channels"]:
+    def frames(
+        self, frames: UInt8[Tensor, "frames height width 3"]
+    ) -> Float[Tensor, "frames patches channels"]:
         """Return the patch features of upright RGB frames, normalised as the open_clip config says."""
-        pixels = frames.permute(0, 3, 1, 2).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
+        pixels = (
+            frames.permute(0, 3, 1, 2).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
+        )
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         maps = self.clip.visual.forward_intermediates(
             pixels, indices=self.stages, stop_early=True, intermediates_only=True, output_fmt="NCHW"
         )["image_intermediates"]
         coarsest = maps[-1].shape[-1]
-        folded = [F.pixel_unshuffle(m, m.shape[-1] // coarsest) for m in maps]  # each [frames, c * f * f, grid, grid]
+        folded = [
+            F.pixel_unshuffle(m, m.shape[-1] // coarsest) for m in maps
+        ]  # each [frames, c * f * f, grid, grid]
         return torch.cat(folded, dim=1).flatten(2).transpose(1, 2)
 
     def tokenize(self, sentence: str) -> Int[Tensor, " words"]:
@@ -86,7 +101,9 @@ class ClipEncoders(nn.Module):
         self, tokens: Int[Tensor, "sentences words"]
     ) -> tuple[Float[Tensor, "sentences words channels"], Bool[Tensor, "sentences words"]]:
         """Return the features of every word, and which of them are words and not padding."""
-        is_word = torch.arange(tokens.shape[1], device=tokens.device) <= tokens.argmax(dim=1, keepdim=True)
+        is_word = torch.arange(tokens.shape[1], device=tokens.device) <= tokens.argmax(
+            dim=1, keepdim=True
+        )
         longest = int(is_word.sum(1).max())
         features = self.clip.token_embedding(tokens) + self.clip.positional_embedding
         features = self.clip.transformer(features, attn_mask=self.clip.attn_mask)

@@ -39,7 +39,7 @@ class VLPConfig:
     """Attention heads; LAPP, which VLP builds on: 16."""
     mlp_ratio: int = 2
     """Hidden width of a layer's MLP over its width; LAPP: 4."""
-    dropout: float = 0.1
+    dropout: float = 0.2
     """LAPP: 0; ours overfits without."""
     head: tuple[int, ...] = (256, 128)
     """Hidden layers of the score head; paper: (512, 256)."""
@@ -72,7 +72,11 @@ class _Attend(nn.Module):
         self.attention = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
         hidden = mlp_ratio * width
         self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, width)
+            nn.LayerNorm(width),
+            nn.Linear(width, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, width),
         )
 
     def forward(self, query: Tensor, context: Tensor, ignore: Tensor | None) -> Tensor:
@@ -105,7 +109,8 @@ class VLP(nn.Module):
         self.video_layers = _self_attention(config)
         self.word_layers = _self_attention(config)
         self.cross_layers = nn.ModuleList(
-            CrossBlock(width, config.heads, config.mlp_ratio, config.dropout) for _ in range(config.cross_layers)
+            CrossBlock(width, config.heads, config.mlp_ratio, config.dropout)
+            for _ in range(config.cross_layers)
         )
         self.score_head = _mlp(2 * width, config.head, config.dropout)
 
@@ -116,7 +121,7 @@ class VLP(nn.Module):
     ) -> Float[Tensor, " clips"]:
         """Return the score of every clip under its own sentence."""
         features = self.encoders.frames(clips.flatten(0, 1))
-        video = self.video_tokens(features.unflatten(0, clips.shape[:2]))
+        video = self.video_tokens(features.view(*clips.shape[:2], *features.shape[1:]))
         return self.score_tokens(video, *self.word_tokens(tokens))
 
     def video_tokens(
@@ -125,8 +130,12 @@ class VLP(nn.Module):
         """Return the tokens of clips after self-attention, from the encoder's features of their frames."""
         features = self.norm_frames(features)
         if self.config.frames == "stack":
-            features = features.transpose(1, 2).flatten(2).unsqueeze(1)  # [clips, 1, patches, frames * channels]
-        embedded = self.embed_frames(features) + self.place + self.time[:, None]  # [clips, frames, patches, width]
+            features = (
+                features.transpose(1, 2).flatten(2).unsqueeze(1)
+            )  # [clips, 1, patches, frames * channels]
+        embedded = (
+            self.embed_frames(features) + self.place + self.time[:, None]
+        )  # [clips, frames, patches, width]
         tokens: Tensor = self.video_layers(embedded.flatten(1, 2))
         return tokens
 
@@ -154,7 +163,13 @@ class VLP(nn.Module):
 
 def _self_attention(config: VLPConfig) -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(
-        config.width, config.heads, config.mlp_ratio * config.width, config.dropout, "gelu", batch_first=True, norm_first=True
+        config.width,
+        config.heads,
+        config.mlp_ratio * config.width,
+        config.dropout,
+        "gelu",
+        batch_first=True,
+        norm_first=True,
     )
     return nn.TransformerEncoder(layer, config.self_layers, enable_nested_tensor=False)
 

@@ -12,7 +12,9 @@ SCORERS = ("vlp",)
 """Scorers that have a name."""
 
 
-def load_scorer(name: str, checkpoint: Path | str | None = None, device: str = "auto") -> "VLPScorer":
+def load_scorer(
+    name: str, checkpoint: Path | str | None = None, device: str = "auto"
+) -> "VLPScorer":
     """Return a scorer by name, with the weights of `checkpoint` (None: what the package ships).
 
     Raises:

@@ -56,10 +56,13 @@ class VLPScorer:
         model = self._model
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             pixels = torch.from_numpy(np.ascontiguousarray(clips)).to(self._device)
-            features = model.encoders.frames(pixels.flatten(0, 1)).unflatten(0, clips.shape[:2])
+            features = model.encoders.frames(pixels.flatten(0, 1))
+            features = features.view(*clips.shape[:2], *features.shape[1:])
             n_clips = len(clips)
             score = model.score_tokens(
-                model.video_tokens(features), words.expand(n_clips, -1, -1), is_word.expand(n_clips, -1)
+                model.video_tokens(features),
+                words.expand(n_clips, -1, -1),
+                is_word.expand(n_clips, -1),
             )
         scores: Float[np.ndarray, "clips 1"] = score.float().unsqueeze(1).cpu().numpy()
         return scores

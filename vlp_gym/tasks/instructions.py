@@ -166,10 +166,14 @@ def check_instruction(text: str) -> str:
         raise InstructionError(f"an instruction is a string, got {type(text).__name__}")
     stripped = " ".join(text.split())
     if not any(letter.isalpha() for letter in stripped):
-        raise InstructionError(f"the instruction {text!r} has no words; say what the robot should do, such as 'close the door'")
+        raise InstructionError(
+            f"the instruction {text!r} has no words; say what the robot should do, such as 'close the door'"
+        )
     n_words = len(stripped.split())
     if n_words > MAX_WORDS:
-        raise InstructionError(f"the instruction has {n_words} words, the text encoder reads {MAX_WORDS}; say it shorter")
+        raise InstructionError(
+            f"the instruction has {n_words} words, the text encoder reads {MAX_WORDS}; say it shorter"
+        )
     return stripped
 
 

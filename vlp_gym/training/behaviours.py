@@ -7,7 +7,7 @@ walks between points of the workspace.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -21,7 +21,8 @@ N_ACTIONS = 4
 
 LATE_NEAR_OBJECT = frozenset({
     "ButtonPress", "CoffeeButton", "DoorClose", "DrawerClose", "FaucetClose", "FaucetOpen", "PlateSlide",
-    "PlateSlideBack", "PlateSlideSide", "ReachWall", "Soccer", "LeverPull", "Reach", "DialTurn", "ButtonPressTopdownWall",
+    "PlateSlideBack", "PlateSlideSide", "ReachWall", "Soccer", "LeverPull", "Reach", "DialTurn",
+    "ButtonPressTopdownWall",
 })  # fmt: skip
 """Tasks whose `near_object` flag never fires, fires too late or is a distance: there the expert's own first success,
 halved, is where the medium policy stops (docs: the paper's rule alone makes another expert of it)."""
@@ -44,6 +45,7 @@ class Now:
     expert_success: int | None
 
 
+@runtime_checkable
 class Behaviour(Protocol):
     """One episode's way to act; made anew for every episode."""
 
@@ -186,7 +188,9 @@ BEHAVIOURS: dict[str, Make] = {
     "random": lambda scripted, rng, task: UniformRandom(rng),
     "noisy": lambda scripted, rng, task: Noisy(scripted, rng, std=float(rng.uniform(0.3, 1.5))),
     "correlated": lambda scripted, rng, task: CorrelatedRandom(rng),
-    "mixture": lambda scripted, rng, task: Mixture(scripted, rng, share=float(rng.choice([0.1, 0.3, 0.6, 0.9]))),
+    "mixture": lambda scripted, rng, task: Mixture(
+        scripted, rng, share=float(rng.choice([0.1, 0.3, 0.6, 0.9]))
+    ),
     "stop": lambda scripted, rng, task: StopAnywhere(scripted, rng),
     "wander": lambda scripted, rng, task: Wander(rng),
 }

@@ -53,14 +53,19 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int) -> ClipSet:
     steps = grid.steps(data.n_steps, data.seed)
     n_episodes, n_drawn = steps.shape
     if n_drawn < n_frames:
-        raise ValueError(f"episodes of {data.n_steps} steps have {n_drawn} frames at stride {grid.stride}, a clip needs {n_frames}")
+        raise ValueError(
+            f"episodes of {data.n_steps} steps have {n_drawn} frames at stride {grid.stride}, a clip needs {n_frames}"
+        )
     starts = np.arange(n_drawn - n_frames + 1)
     episode = np.repeat(np.arange(n_episodes), len(starts))
     start = np.tile(starts, n_episodes)
     length = grid.stride * (n_frames - 1) + 2
-    window_return = np.array([
-        data.env_reward[e, s : s + length].mean() for e, s in zip(episode, steps[episode, start], strict=True)
-    ])
+    window_return = np.array(
+        [
+            data.env_reward[e, s : s + length].mean()
+            for e, s in zip(episode, steps[episode, start], strict=True)
+        ]
+    )
     window_level = np.full(len(episode), NO_LEVEL)
 
     level_of = {name: level for level, name in enumerate(LEVELS)}
@@ -71,10 +76,14 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int) -> ClipSet:
     return ClipSet(
         task_name=data.task_name,
         episode=np.concatenate([episode, whole]),
-        frame=np.concatenate([start[:, None] + np.arange(n_frames), np.tile(spread, (len(whole), 1))]),
+        frame=np.concatenate(
+            [start[:, None] + np.arange(n_frames), np.tile(spread, (len(whole), 1))]
+        ),
         env_return=np.concatenate([window_return, data.env_reward[whole].mean(1)]),
         rank=np.concatenate([ranks, np.full(len(whole), np.nan)]),
-        level=np.concatenate([window_level, [level_of[data.behaviour[i]] for i in whole]]).astype(int),
+        level=np.concatenate([window_level, [level_of[data.behaviour[i]] for i in whole]]).astype(
+            int
+        ),
         whole=np.concatenate([np.zeros(len(episode), bool), np.ones(len(whole), bool)]),
         behaviour=np.concatenate([names[episode], names[whole]]),
     )

@@ -33,14 +33,23 @@ logger = logging.getLogger(__name__)
 class CollectConfig:
     """What to collect. The defaults are the data set of the bundled model."""
 
-    out: Path = Path("data/graded")
+    out: Path = Path("data/graded-0")
     """Folder of the data set: `config.json` and one `<Task>.npz` a task."""
     tasks: tuple[str, ...] = ()
     """Names of tasks; empty means all 50."""
     episodes: dict[str, int] = field(
         default_factory=lambda: {
-            "expert": 12, "medium": 12, "random": 12, "noisy": 12,
-            "correlated": 24, "mixture": 28, "stop": 20, "wander": 24,
+            "expert": 6,
+            "medium": 6,
+            "random": 6,
+            "noisy": 6,
+            "correlated": 12,
+            "mixture": 14,
+            "stop": 10,
+            "wander": 12,
+            "mixture": 28,
+            "stop": 20,
+            "wander": 24,
         }  # fmt: skip
     )
     """Episodes a task of each behaviour."""
@@ -63,17 +72,21 @@ def collect(config: CollectConfig) -> Path:
     config.out.mkdir(parents=True, exist_ok=True)
     _check_same_settings(config)
     missing = [name for name in names if not (config.out / f"{name}.npz").exists()]
-    jobs = [(name, config.episodes, config.n_steps, config.seed, config.out / f"{name}.npz") for name in missing]
-    with tqdm(total=len(names), initial=len(names) - len(missing), desc="tasks", disable=None) as bar:
+    jobs = [
+        (name, config.episodes, config.n_steps, config.seed, config.out / f"{name}.npz")
+        for name in missing
+    ]
+    with tqdm(
+        total=len(names), initial=len(names) - len(missing), desc="tasks", disable=None
+    ) as bar:
         for _ in _run(jobs, config.workers):
             bar.update()
     return config.out
 
 
-def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[None]:
+def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[str]:
     if workers <= 1:
-        for job in jobs:
-            yield _collect_task(*job)
+        yield from (_collect_task(*job) for job in jobs)
         return
     with ProcessPoolExecutor(workers) as pool:
         for done in as_completed([pool.submit(_collect_task, *job) for job in jobs]):
@@ -92,8 +105,9 @@ def _check_same_settings(config: CollectConfig) -> None:
 
 def _collect_task(
     task_name: str, episodes: dict[str, int], n_steps: int, seed: int, path: Path
-) -> None:
+) -> str:
     collect_task(task_name, episodes, n_steps, seed).save(path)
+    return task_name
 
 
 def collect_task(task_name: str, episodes: dict[str, int], n_steps: int, seed: int) -> Trajectories:
@@ -112,7 +126,9 @@ def collect_task(task_name: str, episodes: dict[str, int], n_steps: int, seed: i
     for kind, n_episodes in episodes.items():
         for i in range(n_episodes):
             # A number of its own for every episode, whatever else is collected beside it.
-            root = np.random.SeedSequence([seed, zlib.crc32(task_name.encode()), zlib.crc32(kind.encode()), i])
+            root = np.random.SeedSequence(
+                [seed, zlib.crc32(task_name.encode()), zlib.crc32(kind.encode()), i]
+            )
             episode_seed = int(root.generate_state(1)[0])
             rng = np.random.default_rng(root.spawn(1)[0])
             expert_success = None
@@ -123,7 +139,9 @@ def collect_task(task_name: str, episodes: dict[str, int], n_steps: int, seed: i
             names.append(kind)
             seeds.append(episode_seed)
     columns = {key: np.stack([run[key] for run in runs]) for key in runs[0] if key != "constants"}
-    constants = {key: np.stack([run["constants"][key] for run in runs]) for key in runs[0]["constants"]}
+    constants = {
+        key: np.stack([run["constants"][key] for run in runs]) for key in runs[0]["constants"]
+    }
     return Trajectories(task_name, tuple(names), np.array(seeds), constants=constants, **columns)
 
 
@@ -138,12 +156,19 @@ def _first_success(env: Any, scripted: Any, episode_seed: int, n_steps: int) -> 
 
 
 def _roll_out(
-    env: Any, scene: MujocoScene, behaviour: Behaviour, episode_seed: int, n_steps: int, expert_success: int | None
+    env: Any,
+    scene: MujocoScene,
+    behaviour: Behaviour,
+    episode_seed: int,
+    n_steps: int,
+    expert_success: int | None,
 ) -> dict[str, Any]:
     seed_sawyer(env, episode_seed)
     obs, _ = env.reset()
     constants = scene.constants(env)
-    rows: dict[str, list[Any]] = {k: [] for k in ("obs", "action", "env_reward", "success", "snapshots")}
+    rows: dict[str, list[Any]] = {
+        k: [] for k in ("obs", "action", "env_reward", "success", "snapshots")
+    }
     near_object = 0.0
     for step in range(n_steps):
         # Scripted policies write into the array that they are given.

@@ -47,7 +47,12 @@ class TaskClips:
 
 
 def task_clips(
-    data: Trajectories, encoders: ClipEncoders, view: View, grid: FrameGrid, n_frames: int, cache: Path
+    data: Trajectories,
+    encoders: ClipEncoders,
+    view: View,
+    grid: FrameGrid,
+    n_frames: int,
+    cache: Path,
 ) -> TaskClips:
     """Return the clips of one task with their features, drawing and encoding what is not cached.
 
@@ -65,8 +70,14 @@ def task_clips(
     # A frame shows the state after its step: that is the observation before the next one.
     seen = data.obs[rows, np.minimum(steps + 1, data.n_steps - 1)]
     state = np.concatenate([seen[..., :3], seen[..., 4:7]], axis=-1).astype(np.float32)
-    path = cache / "features" / f"{data.task_name}-{data.fingerprint()[:12]}-{_key(encoders, view, grid)}.npy"
-    return TaskClips(clips_of(data, grid, n_frames), _cached_features(frames, encoders, path), state)
+    path = (
+        cache
+        / "features"
+        / f"{data.task_name}-{data.fingerprint()[:12]}-{_key(encoders, view, grid)}.npy"
+    )
+    return TaskClips(
+        clips_of(data, grid, n_frames), _cached_features(frames, encoders, path), state
+    )
 
 
 def _cached_features(frames: FrameArray, encoders: ClipEncoders, path: Path) -> FeatureArray:

@@ -32,7 +32,9 @@ class FrameGrid:
         """Return how many frames an episode of `n_steps` has; some steps are kept free for the offset."""
         return max(1, (n_steps - self.stride // 2) // self.stride)
 
-    def steps(self, n_steps: int, seeds: Int[np.ndarray, " episodes"]) -> Int[np.ndarray, "episodes frames"]:
+    def steps(
+        self, n_steps: int, seeds: Int[np.ndarray, " episodes"]
+    ) -> Int[np.ndarray, "episodes frames"]:
         """Return the drawn steps of every episode.
 
         >>> FrameGrid(stride=16).steps(150, np.array([0, 5])).tolist()[1][:3]
@@ -43,9 +45,7 @@ class FrameGrid:
         return np.asarray(offset[:, None] + grid)
 
 
-def cached_frames(
-    data: Trajectories, view: View, grid: FrameGrid, folder: Path
-) -> FrameArray:
+def cached_frames(data: Trajectories, view: View, grid: FrameGrid, folder: Path) -> FrameArray:
     """Return the frames of all episodes as a read-only memory map, drawing them first if need be."""
     path = folder / f"{data.task_name}-{_key(data, view, grid)}.npy"
     if not path.exists():
@@ -58,7 +58,12 @@ def cached_frames(
 
 
 def draw_data_set(
-    data_folder: Path, tasks: tuple[str, ...], view: View, grid: FrameGrid, folder: Path, workers: int
+    data_folder: Path,
+    tasks: tuple[str, ...],
+    view: View,
+    grid: FrameGrid,
+    folder: Path,
+    workers: int,
 ) -> None:
     """Draw the frames of many tasks in parallel; those in the cache are kept."""
     jobs = [(data_folder / f"{name}.npz", view, grid, folder) for name in tasks]

@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 
 def itp_loss(
-    score: Float[Tensor, "tasks clips"], label: Float[Tensor, "tasks clips clips"], weight: Float[Tensor, "tasks clips clips"]
+    score: Float[Tensor, "tasks clips"],
+    label: Float[Tensor, "tasks clips clips"],
+    weight: Float[Tensor, "tasks clips clips"],
 ) -> Float[Tensor, ""]:
     """Return the intra-task preference loss (VLP eq. 4): cross-entropy over all pairs of a task's clips.
 

@@ -1,12 +1,13 @@
 """Trains a vision-language preference model on clips of many tasks."""
 
 import dataclasses
+import hashlib
 import json
 import logging
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,13 @@ from tqdm import tqdm
 from vlp_gym.atomic import atomic_path, atomic_write_text
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError
+from vlp_gym.models.checkpoint import Checkpoint, save_checkpoint
+from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP, VLPConfig
 from vlp_gym.tasks.instructions import training_instructions
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA
 from vlp_gym.tasks.splits import find_split
+from vlp_gym.training.card import model_card
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.losses import ilp_loss, itp_loss, ivp_loss
@@ -34,7 +38,7 @@ logger = logging.getLogger(__name__)
 class TrainConfig:
     """How a preference model is trained. The defaults are the recipe of the bundled model."""
 
-    data: tuple[Path, ...] = (Path("data/graded"),)
+    data: tuple[Path, ...] = (Path("data/graded-0"),)
     """Folders that `vlp collect` wrote."""
     out: Path = Path("runs/vlp")
     """Run folder: the checkpoint, the metrics, and what a killed run resumes from."""
@@ -46,16 +50,16 @@ class TrainConfig:
     model: VLPConfig = field(default_factory=VLPConfig)
     view: View = View(DEFAULT_CAMERA, size_px=128)
     grid: FrameGrid = field(default_factory=FrameGrid)
-    steps: int = 3000
+    steps: int = 2000
     tasks_per_batch: int = 8
     windows_per_task: int = 6
     """Windows of one task in a batch; every pair of them is a preference."""
-    others_per_task: int = 2
-    """Clips of other tasks that are scored under each sentence: the negatives of IVP and ILP."""
+    strangers_per_task: int = 3
+    """Other tasks of which two clips are scored under each sentence: the negatives of IVP and ILP."""
     ilp_weight: float = 0.1
     """VLP table 13, lambda 1."""
-    ivp_weight: float = 0.5
-    """VLP table 13, lambda 2."""
+    ivp_weight: float = 1.0
+    """VLP table 13, lambda 2: the paper's default is 0.5, its best row on IVP is 1.0."""
     state_weight: float = 1.0
     """Weight of finding gripper and object on the frames, which teaches the tokens where things are (ours)."""
     rank_sharpness: float = 12.0
@@ -77,7 +81,9 @@ class StateProbe(nn.Module):
         super().__init__()
         self.n_frames = n_frames
         self.look = nn.Linear(width, 8)
-        self.read = nn.Sequential(nn.Linear(8 * width, 128), nn.GELU(), nn.Linear(128, 6 * n_frames))
+        self.read = nn.Sequential(
+            nn.Linear(8 * width, 128), nn.GELU(), nn.Linear(128, 6 * n_frames)
+        )
 
     def forward(self, video: Tensor) -> Tensor:
         """Return positions [clips, frames, 6] from tokens [clips, patches, width]."""
@@ -108,7 +114,9 @@ def sample_batch(tasks: list[TaskClips], config: TrainConfig, rng: np.random.Gen
         state=torch.stack([tasks[i].gather_state(r) for i, r in zip(chosen, rows, strict=True)]),
         label=torch.stack([label for label, _ in labels]),
         weight=torch.stack([weight for _, weight in labels]),
-        sentences=[str(rng.choice(training_instructions(tasks[i].clips.task_name))) for i in chosen],
+        sentences=[
+            str(rng.choice(training_instructions(tasks[i].clips.task_name))) for i in chosen
+        ],
     )
 
 
@@ -131,7 +139,9 @@ def _labels(task: TaskClips, rows: np.ndarray, config: TrainConfig) -> tuple[Ten
     return torch.tensor(label, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32)
 
 
-def loss_of(model: VLP, probe: StateProbe, batch: Batch, config: TrainConfig) -> tuple[Tensor, dict[str, float]]:
+def loss_of(
+    model: VLP, probe: StateProbe, batch: Batch, config: TrainConfig
+) -> tuple[Tensor, dict[str, float]]:
     """Return VLP's total loss (section 3.3) plus the state term, and what it is made of."""
     n_tasks, n_clips = batch.features.shape[:2]
     device = model.place.device
@@ -145,14 +155,185 @@ def loss_of(model: VLP, probe: StateProbe, batch: Batch, config: TrainConfig) ->
     task = torch.arange(n_tasks, device=device)
     index = torch.arange(n_tasks * n_clips, device=device).view(n_tasks, n_clips)
     own = under(index.flatten(), task.repeat_interleave(n_clips)).view(n_tasks, n_clips)
-    # Sentences move on by a random number of tasks: each then meets clips of one other task.
-    shift = int(torch.randint(1, n_tasks, ()))
-    stranger = index[:, : config.others_per_task].roll(-shift, 0)
-    other = under(stranger.flatten(), task.repeat_interleave(config.others_per_task)).view(n_tasks, -1)
+    # A window and an expert's trajectory of each of the next few tasks; tasks come in random order.
+    shift = 1 + torch.arange(config.strangers_per_task, device=device)
+    stranger = index[(task[:, None] + shift) % n_tasks][..., [0, -1]]  # [tasks, strangers, 2]
+    other = under(stranger.flatten(), task.repeat_interleave(2 * config.strangers_per_task))
+    other = other.view(n_tasks, config.strangers_per_task, 2)
 
     itp = itp_loss(own, batch.label.to(device), batch.weight.to(device))
-    ivp, ilp = ivp_loss(own, other), ilp_loss(other)
+    ivp, ilp = ivp_loss(own, other.flatten(1)), ilp_loss(other.flatten(0, 1))
     where = F.smooth_l1_loss(10 * probe(video), 10 * batch.state.to(device).flatten(0, 1), beta=1.0)
     total = itp + config.ilp_weight * ilp + config.ivp_weight * ivp + config.state_weight * where
     info = {"loss": total, "itp_loss": itp, "ilp_loss": ilp, "ivp_loss": ivp, "state_loss": where}
     return total, {name: float(value.detach()) for name, value in info.items()}
+
+
+def train(config: TrainConfig) -> Path:
+    """Train a model and return the folder of its checkpoint, `config.out / "checkpoint"`.
+
+    A killed run goes on from its last checkpoint and ends as if it had never been killed.
+
+    Raises:
+        CheckpointError: data, start weights or a run folder that are missing, damaged or of another configuration.
+    """
+    config.out.mkdir(parents=True, exist_ok=True)
+    _check_same_config(config)
+    device = resolve_device(config.device)
+    torch.manual_seed(config.seed)
+    model = VLP(config.model)
+    if config.start is not None:
+        _load_start(model, config.start)
+    model.to(device)
+    tasks, fingerprint = _load_tasks(model, config)
+    run = _Run(config, model, device)
+    run.resume()
+    with tqdm(total=config.steps, initial=run.step, desc="batches", disable=None) as bar:
+        while run.step < config.steps:
+            bar.set_postfix(
+                {name: f"{value:.3f}" for name, value in run.advance(tasks).items()}, refresh=False
+            )
+            bar.update()
+            if run.step % config.checkpoint_every == 0 or run.step == config.steps:
+                run.save()
+    return _export(run, fingerprint)
+
+
+class _Run:
+    """Everything that changes while a model trains, so that it can be saved and resumed as a whole."""
+
+    def __init__(self, config: TrainConfig, model: VLP, device: torch.device) -> None:
+        self.config, self.model, self.step = config, model, 0
+        self.probe = StateProbe(config.model.width, config.model.n_frames).to(device)
+        _freeze(model)
+        self.parameters = [
+            p for part in (model, self.probe) for p in part.parameters() if p.requires_grad
+        ]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=config.lr, weight_decay=config.weight_decay
+        )
+        self.average = torch.optim.swa_utils.AveragedModel(model)
+        self.rng = np.random.default_rng(config.seed)
+        self.curve: list[dict[str, float]] = []
+        self.seconds = 0.0
+
+    def advance(self, tasks: list[TaskClips]) -> dict[str, float]:
+        """Take one gradient step and return its losses."""
+        started = time.perf_counter()
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.lr * _schedule(self.step, config)
+        self.model.train()
+        self.model.encoders.clip.visual.eval()  # frozen, its batch statistics too
+        loss, info = loss_of(self.model, self.probe, sample_batch(tasks, config, self.rng), config)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.step += 1
+        if self.step > config.average_from * config.steps:
+            self.average.update_parameters(self.model)
+        self.seconds += time.perf_counter() - started
+        self.curve.append({"step": self.step, **info})
+        return info
+
+    @property
+    def _file(self) -> Path:
+        return self.config.out / "resume.pt"
+
+    def save(self) -> None:
+        """Write what `resume` needs, atomically."""
+        state = {
+            "step": self.step, "seconds": self.seconds, "curve": self.curve,
+            "model": self.model.state_dict(), "probe": self.probe.state_dict(),
+            "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "torch_rng": torch.get_rng_state(), "numpy_rng": json.dumps(self.rng.bit_generator.state),
+        }  # fmt: skip
+        with atomic_path(self._file) as temporary:
+            torch.save(state, temporary)
+        rows = [
+            ",".join(self.curve[0]),
+            *(",".join(f"{v:g}" for v in row.values()) for row in self.curve),
+        ]
+        atomic_write_text(self.config.out / "curve.csv", "\n".join(rows) + "\n")
+
+    def resume(self) -> None:
+        """Take up a run where `save` left it; nothing to do in a new folder."""
+        if not self._file.exists():
+            return
+        state = torch.load(self._file, weights_only=True, map_location=self.model.place.device)
+        self.step, self.seconds, self.curve = state["step"], state["seconds"], state["curve"]
+        for name in ("model", "probe", "average", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        torch.set_rng_state(state["torch_rng"].cpu())
+        self.rng.bit_generator.state = json.loads(state["numpy_rng"])
+        logger.info("going on from batch %d of %d", self.step, self.config.steps)
+
+
+def _schedule(step: int, config: TrainConfig) -> float:
+    warm = min(1.0, (step + 1) / config.warmup_steps)
+    return warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def _freeze(model: VLP) -> None:
+    # The vision tower is frozen because its features are cached, the token table so that words never
+    # met keep their place.
+    for parameter in model.encoders.clip.visual.parameters():
+        parameter.requires_grad_(False)
+    model.encoders.clip.token_embedding.weight.requires_grad_(False)
+
+
+def _load_start(model: VLP, path: Path) -> None:
+    try:
+        model.encoders.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} does not hold weights of {model.config.clip!r} encoders: {error}"
+        ) from error
+
+
+def _load_tasks(model: VLP, config: TrainConfig) -> tuple[list[TaskClips], str]:
+    """Return the clips of the split's training tasks, every data folder's, and the hash of what they hold."""
+    tasks, digest = [], hashlib.blake2b(digest_size=16)
+    for folder in config.data:
+        for name in find_split(config.split).train:
+            data = Trajectories.load(folder / f"{name}.npz")
+            digest.update(data.fingerprint().encode())
+            model.eval()
+            tasks.append(
+                task_clips(
+                    data,
+                    model.encoders,
+                    config.view,
+                    config.grid,
+                    config.model.n_frames,
+                    config.cache,
+                )
+            )
+    return tasks, digest.hexdigest()
+
+
+def _check_same_config(config: TrainConfig) -> None:
+    text = json.dumps(dataclasses.asdict(config), indent=1, default=str) + "\n"
+    path = config.out / "config.json"
+    if path.exists() and path.read_text() != text:
+        raise CheckpointError(
+            f"{config.out} holds a run of other settings; choose another folder for this one"
+        )
+    atomic_write_text(path, text)
+
+
+def _export(run: _Run, fingerprint: str) -> Path:
+    config = run.config
+    averaged = run.average.module if int(run.average.n_averaged) else run.model
+    assert isinstance(averaged, VLP)
+    training = {
+        "split": config.split, "train_tasks": list(find_split(config.split).train), "fingerprint": fingerprint,
+        "steps": config.steps, "seed": config.seed, "seconds": round(run.seconds, 1),
+        "start": config.start.name if config.start else None,
+        "losses": {"ilp_weight": config.ilp_weight, "ivp_weight": config.ivp_weight, "state_weight": config.state_weight},
+    }  # fmt: skip
+    folder = config.out / "checkpoint"
+    checkpoint = Checkpoint(averaged.eval(), config.view, config.grid.stride, training)
+    save_checkpoint(folder, checkpoint, model_card(checkpoint))
+    return folder

@@ -47,9 +47,6 @@ class CollectConfig:
             "mixture": 14,
             "stop": 10,
             "wander": 12,
-            "mixture": 28,
-            "stop": 20,
-            "wander": 24,
         }  # fmt: skip
     )
     """Episodes a task of each behaviour."""

@@ -331,7 +331,7 @@ def _export(run: _Run, fingerprint: str) -> Path:
         "split": config.split, "train_tasks": list(find_split(config.split).train), "fingerprint": fingerprint,
         "steps": config.steps, "seed": config.seed, "seconds": round(run.seconds, 1),
         "start": config.start.name if config.start else None,
-        "losses": {"ilp_weight": config.ilp_weight, "ivp_weight": config.ivp_weight, "state_weight": config.state_weight},
+        "ilp_weight": config.ilp_weight, "ivp_weight": config.ivp_weight, "state_weight": config.state_weight,
     }  # fmt: skip
     folder = config.out / "checkpoint"
     checkpoint = Checkpoint(averaged.eval(), config.view, config.grid.stride, training)

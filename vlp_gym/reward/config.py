@@ -47,7 +47,7 @@ class FitConfig:
     """Pairs an update."""
     max_epochs: int = 50
     """Passes over all labels, at most (BPref: 10 to 50)."""
-    max_updates: int | None = 100
+    max_updates: int | None = 50
     """Updates a fit, at most: bounds its time however many labels there are (ours). None: all."""
     stop_accuracy: float = 0.97
     """Stop after an epoch in which the members agreed with more than this share of the labels."""

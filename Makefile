@@ -40,9 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 # Whether this machine can draw is tried before anything long starts.
 opengl: venv
-	@$(RUN) -c 'import os, sys; from vlp_gym.scenes.opengl import ADVICE, BACKENDS, opens; \
-	chosen = os.environ.get("MUJOCO_GL"); \
-	sys.exit(None if any(map(opens, [chosen] if chosen else BACKENDS)) else ADVICE)'
+	@$(RUN) -c 'import sys; from vlp_gym.doctor import check_opengl; sys.exit(check_opengl().cure or None)'
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

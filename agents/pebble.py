@@ -60,9 +60,17 @@ class SacConfig:
     buffer_size: int = 1_000_000
     """Transitions that the replay buffer keeps."""
     use_sde: bool = False
-    """State-dependent exploration: noise that lasts, so that the gripper gets somewhere (gSDE)."""
-    sde_sample_freq: int = 8
-    """Steps that one such noise lasts (ours); -1: a whole rollout."""
+    """State-dependent exploration (gSDE): noise that lasts `train_freq` steps."""
+    sde_sample_freq: int = -1
+    """Draws new noise after so many steps within `train_freq`; -1: never."""
+
+    def __post_init__(self) -> None:
+        """Refuse lasting noise that does not last."""
+        if self.use_sde and self.train_freq == 1:
+            raise ValueError(
+                "use_sde draws new noise before every training, and train_freq=1 trains after every "
+                "step; set train_freq and gradient_steps to 8, for instance"
+            )
 
 
 @dataclass(frozen=True)
@@ -152,9 +160,9 @@ def _learn(
             # Between two calls of `learn` no step is half done: only there a run is saved.
             agent.learn(next_stop(begin, config) - begin, callbacks, reset_num_timesteps=False)
             ended = agent.num_timesteps >= config.steps
-            if ended or passed(begin, agent.num_timesteps, config.evaluate_every):
+            if ended or run.passed(begin, agent.num_timesteps, config.evaluate_every):
                 measure(config.final_episodes if ended else config.evaluation_episodes)
-            if ended or passed(begin, agent.num_timesteps, config.checkpoint_every):
+            if ended or run.passed(begin, agent.num_timesteps, config.checkpoint_every):
                 journal.seconds = time.perf_counter() - started
                 write = partial(save_agent, agent=agent, env=env, extra=asdict(journal))
                 run.save_checkpoint(folder, agent.num_timesteps, write)
@@ -166,11 +174,6 @@ def next_stop(step: int, config: Config) -> int:
     """Return the next step at which something is measured or saved."""
     periods = (config.evaluate_every, config.checkpoint_every)
     return min(config.steps, *((step // period + 1) * period for period in periods))
-
-
-def passed(begin: int, end: int, period: int) -> bool:
-    """Return whether a multiple of `period` lies in (begin, end]."""
-    return begin // period != end // period
 
 
 def make_env(config: Config) -> gym.Env[Any, Any]:

@@ -162,6 +162,15 @@ def last_checkpoint(folder: Path) -> Path:
     return found[-1]
 
 
+def passed(begin: int, end: int, period: int) -> bool:
+    """Return whether a multiple of `period` lies in (begin, end].
+
+    >>> passed(95, 100, 50), passed(100, 149, 50)
+    (True, False)
+    """
+    return begin // period != end // period
+
+
 def provenance() -> dict[str, Any]:
     """Return where a result comes from: commit, machine and versions."""
     return {"commit": commit(), "machine": machine(), "versions": installed_versions()}

@@ -52,6 +52,7 @@ def test_every_subcommand_has_help(name: str, capsys: pytest.CaptureFixture[str]
     text = said(capsys)
     assert f"vlp {name}" in text
     assert "--config" not in text
+    assert "Raises:" not in text
 
 
 def test_without_a_subcommand_all_are_named(capsys: pytest.CaptureFixture[str]) -> None:

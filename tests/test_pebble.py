@@ -227,6 +227,11 @@ def test_what_cannot_run_is_refused_at_once(
     assert not run.checkpoints(tmp_path / "run")
 
 
+def test_noise_that_would_not_last_is_refused() -> None:
+    with pytest.raises(ValueError, match="train_freq and gradient_steps to 8"):
+        pebble.SacConfig(use_sde=True)
+
+
 def test_the_command_line_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     import tyro
 

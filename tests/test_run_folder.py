@@ -1,12 +1,13 @@
 """Run folders: whole files after a kill, configs that come back as they went."""
 
+import doctest
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from agents import run
+from agents import evaluation, run
 from agents.evaluation import episode_seeds
 from agents.video import captioned, write_video
 
@@ -91,6 +92,10 @@ def test_rows_of_different_columns_share_one_table(tmp_path: Path) -> None:
 def test_a_longer_evaluation_begins_with_the_same_episodes() -> None:
     assert episode_seeds(7, 3) == episode_seeds(7, 5)[:3]
     assert episode_seeds(7, 3) != episode_seeds(8, 3)
+
+
+def test_examples_of_the_docstrings_hold() -> None:
+    assert [doctest.testmod(module).failed for module in (run, evaluation)] == [0, 0]
 
 
 def test_the_caption_leaves_the_frame_as_it_is() -> None:

@@ -1,8 +1,10 @@
 """The command `vlp`: collect data, train and evaluate a preference model, label, look at the machine."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from inspect import getdoc
 from typing import Any, get_type_hints
 
 import tyro
@@ -17,6 +19,8 @@ from vlp_gym.errors import (
 
 COMMANDS = {
     "collect": "vlp_gym.training.collect:collect",
+    "train": "vlp_gym.training.trainer:train",
+    "evaluate": "vlp_gym.training.evaluation:evaluate",
     "label": "vlp_gym.training.labelling:label",
     "doctor": "vlp_gym.doctor:doctor",
 }
@@ -49,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = [hint for name, hint in get_type_hints(function).items() if name != "return"]
     options: dict[str, Any] = {
         "prog": f"vlp {asked}",
-        "description": function.__doc__,
+        "description": _summary(function),
         "args": arguments[1:],
     }
     try:
@@ -57,6 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _show(function(tyro.cli(config[0], **options)) if config else tyro.cli(function, **options))
     except USER_ERRORS as error:
         sys.exit(f"vlp {asked}: {error}")
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    """Return what a function does, without the sections on errors and arguments."""
+    text = getdoc(function) or ""
+    return re.split(r"\n\n(?:Args|Raises|Returns):", text)[0]
 
 
 def _function(place: str) -> Callable[..., Any]:

@@ -11,7 +11,11 @@ class UnknownNameError(ValueError):
 
         lowered = {name.lower(): name for name in known}
         close = [lowered[name] for name in get_close_matches(got.lower(), lowered, n=3, cutoff=0.4)]
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(known)}"
+        hint = (
+            f"did you mean {' or '.join(map(repr, close))}?"
+            if close
+            else f"known: {', '.join(known)}"
+        )
         return cls(f"unknown {what} {got!r}; {hint}")
 
 

@@ -160,11 +160,15 @@ class Labels:
         """Refuse values that are not probabilities, so that no other code has to check again."""
         value, labelled = self.value, self.status == Status.LABELLED
         if value.shape != self.status.shape or value.ndim != 1:
-            raise ValueError(f"value and status must be [pairs], got {value.shape} and {self.status.shape}")
+            raise ValueError(
+                f"value and status must be [pairs], got {value.shape} and {self.status.shape}"
+            )
         if not np.isnan(value[~labelled]).all():
             raise ValueError("the value of a pair without a label must be NaN")
         if not ((value[labelled] >= 0) & (value[labelled] <= 1)).all():
-            raise ValueError("a label is the probability of the second segment: it must lie in [0, 1]")
+            raise ValueError(
+                "a label is the probability of the second segment: it must lie in [0, 1]"
+            )
 
     def __len__(self) -> int:
         """Return the number of pairs that were asked."""
@@ -210,7 +214,9 @@ class Scorer(Protocol):
     n_frames: int
     """Frames that the scorer wants of every segment."""
 
-    def __call__(self, clips: UInt8[np.ndarray, "clips frames height width 3"], task: Task) -> Float[np.ndarray, "clips scores"]:
+    def __call__(
+        self, clips: UInt8[np.ndarray, "clips frames height width 3"], task: Task
+    ) -> Float[np.ndarray, "clips scores"]:
         """Return one score per frame [clips, frames], or exactly one per clip [clips, 1]."""
         ...
 

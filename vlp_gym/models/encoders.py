@@ -1,6 +1,8 @@
 """Frame and word features of any open_clip model, token by token."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import open_clip
@@ -15,6 +17,17 @@ CONFIGS = Path(__file__).parent / "configs"
 
 for _path in sorted(CONFIGS.glob("*.json")):
     open_clip.add_model_config(_path)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    # open_clip warns that no weights were loaded; ours come from a checkpoint, right after.
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 class ClipEncoders(nn.Module):
@@ -37,7 +50,10 @@ class ClipEncoders(nn.Module):
         super().__init__()
         if open_clip.get_model_config(name) is None:
             raise UnknownNameError.of("open_clip config", name, open_clip.list_models())
-        self.clip = open_clip.create_model(name, load_weights=False, force_image_size=image_size_px)
+        with _no_warnings():
+            self.clip = open_clip.create_model(
+                name, load_weights=False, force_image_size=image_size_px
+            )
         self.clip.visual.to(
             memory_format=torch.channels_last
         )  # convolutions run twice as fast on a CPU
@@ -82,8 +98,8 @@ class ClipEncoders(nn.Module):
         ]  # each [frames, c * f * f, grid, grid]
         return torch.cat(folded, dim=1).flatten(2).transpose(1, 2)
 
-    def tokenize(self, sentence: str) -> Int[Tensor, " words"]:
-        """Return the tokens of a sentence between its start and end marks.
+    def tokenize(self, sentence: str) -> Int[Tensor, " context"]:
+        """Return the tokens of a sentence between its start and end marks, padded to the context length.
 
         Raises:
             InstructionError: the sentence is longer than the text tower reads; nothing is cut off in silence.
@@ -98,7 +114,7 @@ class ClipEncoders(nn.Module):
         return torch.cat([tokens, padding])
 
     def words(
-        self, tokens: Int[Tensor, "sentences words"]
+        self, tokens: Int[Tensor, "sentences context"]
     ) -> tuple[Float[Tensor, "sentences words channels"], Bool[Tensor, "sentences words"]]:
         """Return the features of every word, and which of them are words and not padding."""
         is_word = torch.arange(tokens.shape[1], device=tokens.device) <= tokens.argmax(

@@ -57,10 +57,10 @@ class CrossBlock(nn.Module):
 
     def forward(
         self,
-        video: Float[Tensor, "clips patches width"],
+        video: Float[Tensor, "clips tokens width"],
         words: Float[Tensor, "clips words width"],
         is_word: Bool[Tensor, "clips words"],
-    ) -> tuple[Float[Tensor, "clips patches width"], Float[Tensor, "clips words width"]]:
+    ) -> tuple[Float[Tensor, "clips tokens width"], Float[Tensor, "clips words width"]]:
         """Return video that has read the words, and words that have seen the video."""
         return self.to_words(video, words, ~is_word), self.to_video(words, video, None)
 
@@ -117,7 +117,7 @@ class VLP(nn.Module):
     def forward(
         self,
         clips: UInt8[Tensor, "clips frames height width 3"],
-        tokens: Int[Tensor, "clips words"],
+        tokens: Int[Tensor, "clips context"],
     ) -> Float[Tensor, " clips"]:
         """Return the score of every clip under its own sentence."""
         features = self.encoders.frames(clips.flatten(0, 1))
@@ -126,7 +126,7 @@ class VLP(nn.Module):
 
     def video_tokens(
         self, features: Float[Tensor, "clips frames patches channels"]
-    ) -> Float[Tensor, "clips patches width"]:
+    ) -> Float[Tensor, "clips tokens width"]:
         """Return the tokens of clips after self-attention, from the encoder's features of their frames."""
         features = self.norm_frames(features)
         if self.config.frames == "stack":
@@ -140,7 +140,7 @@ class VLP(nn.Module):
         return tokens
 
     def word_tokens(
-        self, tokens: Int[Tensor, "sentences words"]
+        self, tokens: Int[Tensor, "sentences context"]
     ) -> tuple[Float[Tensor, "sentences words width"], Bool[Tensor, "sentences words"]]:
         """Return the tokens of sentences after self-attention, and which of them are words."""
         features, is_word = self.encoders.words(tokens)
@@ -148,7 +148,7 @@ class VLP(nn.Module):
 
     def score_tokens(
         self,
-        video: Float[Tensor, "clips patches width"],
+        video: Float[Tensor, "clips tokens width"],
         words: Float[Tensor, "clips words width"],
         is_word: Bool[Tensor, "clips words"],
     ) -> Float[Tensor, " clips"]:

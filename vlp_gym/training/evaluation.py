@@ -31,8 +31,8 @@ CHUNK = 128
 
 @torch.inference_mode()
 def score_clips(
-    model: VLP, task: TaskClips, rows: Int[np.ndarray, " clips"], sentences: Sequence[str]
-) -> Float[np.ndarray, "sentences clips"]:
+    model: VLP, task: TaskClips, rows: Int[np.ndarray, " rows"], sentences: Sequence[str]
+) -> Float[np.ndarray, "sentences rows"]:
     """Return the score of clips under several sentences."""
     model.eval()
     device = model.place.device
@@ -138,7 +138,7 @@ def evaluate_task(
     exploring = window[np.isin(clips.behaviour[window], EXPLORING)]
 
     def mean_over(
-        rows: Int[np.ndarray, " clips"], truth: Float[np.ndarray, " clips"]
+        rows: Int[np.ndarray, " rows"], truth: Float[np.ndarray, " clips"]
     ) -> tuple[float, float]:
         pairs = random_pairs(rows, n_pairs, rng)
         both = [agreement(score, truth, pairs) for score in own]

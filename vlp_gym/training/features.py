@@ -96,7 +96,7 @@ def encode_frames(frames: FrameArray, encoders: ClipEncoders) -> FeatureArray:
     flat = frames.reshape(-1, *frames.shape[2:])
     features = np.empty((len(flat), encoders.n_patches, encoders.frame_width), np.float16)
     for start in tqdm(range(0, len(flat), CHUNK), desc="encoding", leave=False, disable=None):
-        chunk = torch.from_numpy(np.ascontiguousarray(flat[start : start + CHUNK])).to(device)
+        chunk = torch.from_numpy(np.array(flat[start : start + CHUNK])).to(device)
         features[start : start + CHUNK] = encoders.frames(chunk).float().cpu().numpy()
     return features.reshape(*frames.shape[:2], *features.shape[1:])
 

@@ -1,0 +1,110 @@
+"""Checkpoints: what is saved comes back, and what is damaged says so."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.tiny_vlp import SIZE_PX, tiny_checkpoint, tiny_model
+from vlp_gym.errors import CheckpointError
+from vlp_gym.models.checkpoint import BUNDLED, load_checkpoint
+from vlp_gym.scorers import load_scorer
+from vlp_gym.types import Task
+
+CLOSE = Task("close the door")
+
+
+def some_clips(n_clips: int = 3) -> np.ndarray:
+    shape = (n_clips, 3, SIZE_PX, SIZE_PX, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_a_loaded_model_scores_as_the_saved_one(tmp_path: Path) -> None:
+    loaded = load_checkpoint(tiny_checkpoint(tmp_path / "c")).model
+    model = tiny_model()
+    words = torch.stack([model.encoders.tokenize("close the door")] * 3)
+    clips = torch.from_numpy(some_clips())
+    # The token table is kept in half precision.
+    torch.testing.assert_close(loaded(clips, words), model(clips, words), rtol=1e-2, atol=1e-3)
+
+
+def test_saving_what_was_loaded_changes_nothing(tmp_path: Path) -> None:
+    first = load_scorer("vlp", tiny_checkpoint(tmp_path / "c"), device="cpu")
+    second = load_scorer("vlp", tmp_path / "c", device="cpu")
+    np.testing.assert_array_equal(first(some_clips(), CLOSE), second(some_clips(), CLOSE))
+
+
+def test_the_scorer_gives_one_score_a_clip_and_does_not_mix_clips(tmp_path: Path) -> None:
+    scorer = load_scorer("vlp", tiny_checkpoint(tmp_path / "c"), device="cpu")
+    scores = scorer(some_clips(), CLOSE)
+    assert scores.shape == (3, 1) and scores.dtype == np.float32
+    np.testing.assert_allclose(
+        scorer(some_clips()[::-1], CLOSE), scores[::-1], rtol=1e-4, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "clips",
+    [np.zeros((1, 3, 16, 16, 3), np.uint8), np.zeros((1, 3, SIZE_PX, SIZE_PX, 3), np.float32)],
+)
+def test_clips_of_wrong_size_or_range_are_refused(tmp_path: Path, clips: np.ndarray) -> None:
+    scorer = load_scorer("vlp", tiny_checkpoint(tmp_path / "c"), device="cpu")
+    with pytest.raises(Exception, match=r"uint8|UInt8"):
+        scorer(clips, CLOSE)
+
+
+def test_a_missing_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="leave the checkpoint out"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+def test_cut_weights_are_refused(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "c")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(folder)
+
+
+def test_weights_without_their_file_are_refused(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "c")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="copy the whole folder"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "newer"),
+        ({"kind": "gpt"}, "not the config of a VLP"),
+        ({"model": {"width": "wide", "colour": 3}}, "does not describe"),
+        ({"view": {"camera": "corner4", "size_px": 64}}, "64 px"),
+    ],
+)
+def test_a_foreign_config_is_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    folder = tiny_checkpoint(tmp_path / "c")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(folder)
+
+
+def test_a_config_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "c")
+    (folder / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not JSON"):
+        load_checkpoint(folder)
+
+
+def test_the_bundled_checkpoint_is_small_and_never_saw_the_test_tasks() -> None:
+    from vlp_gym.tasks.splits import SPLITS
+
+    assert sum(file.stat().st_size for file in BUNDLED.iterdir()) <= 40e6
+    training = load_checkpoint().training
+    assert not set(training["train_tasks"]) & set(SPLITS["paper"].test)
+    assert len(training["train_tasks"]) == 45

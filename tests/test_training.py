@@ -1,0 +1,165 @@
+"""Training a preference model: labels, batches, a resumed run, and what it learns."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.tiny_vlp import SIZE_PX, tiny_config
+from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.errors import CheckpointError
+from vlp_gym.tasks.splits import SPLITS, Split
+from vlp_gym.training import trainer
+from vlp_gym.training.clips import clips_of
+from vlp_gym.training.collect import CollectConfig, collect
+from vlp_gym.training.evaluation import (
+    EvaluateConfig,
+    agreement,
+    evaluate,
+    random_pairs,
+)
+from vlp_gym.training.frames import FrameGrid, cached_frames
+from vlp_gym.training.trainer import TrainConfig, train
+from vlp_gym.types import View
+
+TRAIN, TEST = ("DoorOpen", "DrawerOpen", "WindowClose"), ("DoorClose", "DrawerClose")
+EPISODES = {"expert": 1, "medium": 1, "random": 1, "correlated": 2, "mixture": 2}
+GRID = FrameGrid(stride=8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    return collect(CollectConfig(folder, TRAIN + TEST, EPISODES, n_steps=60, workers=1))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def tiny_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SPLITS, "tiny", Split(TRAIN, TEST))
+
+
+def config(data: Path, cache: Path, out: Path, **changes: object) -> TrainConfig:
+    base = TrainConfig(
+        data=(data,), out=out, cache=cache, split="tiny", model=tiny_config(),
+        view=View("corner4", SIZE_PX), grid=GRID, steps=6, tasks_per_batch=3,
+        windows_per_task=3, strangers_per_task=1, warmup_steps=1, device="cpu", checkpoint_every=2,
+    )  # fmt: skip
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def test_a_killed_run_ends_as_one_that_was_never_killed(
+    data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(config(data, cache, tmp_path / "whole"))
+
+    class KilledError(Exception):
+        pass
+
+    advance = trainer._Run.advance
+
+    def killed(run: trainer._Run, tasks: list[trainer.TaskClips]) -> dict[str, float]:
+        if run.step == 5:
+            raise KilledError
+        return advance(run, tasks)
+
+    stopped = config(data, cache, tmp_path / "stopped")
+    monkeypatch.setattr(trainer._Run, "advance", killed)
+    with pytest.raises(KilledError):
+        train(stopped)
+    monkeypatch.setattr(trainer._Run, "advance", advance)
+    resumed = train(stopped)
+    first, second = (load_file(each / "model.safetensors") for each in (whole, resumed))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_lowers_the_loss(data: Path, cache: Path, tmp_path: Path) -> None:
+    train(config(data, cache, tmp_path / "run", steps=60, lr=3e-3))
+    rows = (tmp_path / "run" / "curve.csv").read_text().split()
+    columns = rows[0].split(",")
+    loss = np.array([[float(v) for v in row.split(",")] for row in rows[1:]])
+    for name in ("itp_loss", "ivp_loss", "state_loss"):
+        column = loss[:, columns.index(name)]
+        assert column[-10:].mean() < column[:10].mean(), name
+
+
+def test_a_run_folder_of_other_settings_is_refused(data: Path, cache: Path, tmp_path: Path) -> None:
+    train(config(data, cache, tmp_path / "run"))
+    with pytest.raises(CheckpointError, match="other settings"):
+        train(config(data, cache, tmp_path / "run", lr=1.0))
+
+
+def test_start_weights_of_another_encoder_are_refused(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="encoders"):
+        train(config(data, cache, tmp_path / "run", start=tmp_path / "none.safetensors"))
+
+
+def test_evaluation_reads_what_training_wrote(data: Path, cache: Path, tmp_path: Path) -> None:
+    checkpoint = train(config(data, cache, tmp_path / "run"))
+    result = evaluate(
+        EvaluateConfig(
+            checkpoint, data, cache, "tiny", n_pairs=50, device="cpu", out=tmp_path / "r.json"
+        )
+    )
+    assert set(result["tasks"]) == set(TEST)
+    assert all(0 <= value <= 1 for name, value in result["mean"].items() if name != "ilp_delta")
+    assert (tmp_path / "r.json").exists()
+
+
+def test_a_model_is_not_judged_on_tasks_that_it_was_trained_on(
+    data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = train(config(data, cache, tmp_path / "run"))
+    monkeypatch.setitem(SPLITS, "leaky", Split(("DoorClose",), ("DoorOpen",)))
+    with pytest.raises(CheckpointError, match="trained on test tasks"):
+        evaluate(EvaluateConfig(checkpoint, data, cache, "leaky"))
+
+
+def test_a_split_whose_test_tasks_leak_is_refused() -> None:
+    with pytest.raises(ValueError, match="leak"):
+        Split(("DoorOpen", "Push"), ("Push",))
+
+
+def test_windows_are_ranked_by_return_and_levels_are_kept_apart(data: Path) -> None:
+    trajectories = Trajectories.load(data / "DoorOpen.npz")
+    clips = clips_of(trajectories, GRID, n_frames=3)
+    window = ~clips.whole
+    assert (np.diff(clips.rank[window][np.argsort(clips.env_return[window])]) >= 0).all()
+    assert clips.rank[window].min() == 0 and clips.rank[window].max() == 1
+    assert sorted(clips.level[clips.whole]) == [0, 1, 2]
+    steps = GRID.steps(60, trajectories.seed)
+    assert (np.diff(steps, axis=1) == 8).all() and steps.max() < 60
+
+
+def test_frames_are_drawn_once(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trajectories = Trajectories.load(data / "DoorOpen.npz")
+    view = View("corner4", SIZE_PX)
+    drawn = np.array(cached_frames(trajectories, view, GRID, cache / "frames"))
+    monkeypatch.setattr("vlp_gym.training.frames._draw", lambda *_: pytest.fail("drawn again"))
+    np.testing.assert_array_equal(cached_frames(trajectories, view, GRID, cache / "frames"), drawn)
+
+
+def test_agreement_of_a_score_with_itself_is_one_and_with_its_opposite_zero() -> None:
+    truth = np.random.default_rng(0).normal(size=20)
+    pairs = random_pairs(np.arange(20), 200, np.random.default_rng(1))
+    assert agreement(truth, truth, pairs).all_pairs == 1.0
+    assert agreement(-truth, truth, pairs).all_pairs == 0.0
+    assert agreement(np.zeros(20), truth, pairs).all_pairs == 0.5
+    assert (pairs[:, 0] != pairs[:, 1]).all()
+
+
+def test_agreement_leaves_ties_out() -> None:
+    pairs = np.array([[0, 1], [1, 2]])
+    result = agreement(np.array([0.0, 1.0, 0.0]), np.array([1.0, 1.0, 0.0]), pairs)
+    assert result.n_pairs == 1 and result.all_pairs == 1.0
+    with pytest.raises(ValueError, match="tie"):
+        agreement(np.zeros(3), np.ones(3), pairs)

@@ -1,0 +1,59 @@
+"""The model card of a checkpoint."""
+
+from vlp_gym.models.checkpoint import Checkpoint
+
+_CARD = """---
+library_name: vlp-gym
+tags: [reinforcement-learning, robotics, preference-learning, vision-language]
+license: mit
+---
+# Vision-language preference model ({clip})
+
+Says which of two clips of a robot follows a sentence better (VLP, arXiv 2502.11918). Trained by vlp-gym.
+
+| | |
+|---|---|
+| frames | {n_frames} of {size_px} x {size_px} px, {stride} steps apart, upright RGB |
+| view | camera `{camera}`, preset `{preset}` |
+| sentence | up to {words} tokens; English |
+| parameters | {parameters:.1f} M |
+| trained on | {n_tasks} Meta-World tasks, split `{split}`, {steps} batches, seed {seed} |
+| training data | fingerprint `{fingerprint}` |
+| encoders started from | {start} |
+
+## Use
+
+```python
+import gymnasium as gym
+import vlp_gym
+
+env = gym.make("vlp/DoorClose", instruction="close the door", labeler="vlp", checkpoint="THIS FOLDER")
+```
+
+## What it is not
+
+Scores of different sentences, or of other cameras, cannot be compared. It has seen one simulator only; the tasks of the
+split that are not listed in `config.json` under `train_tasks` were never shown to it. Its figures on those are made by
+`vlp evaluate` and stand in the README of vlp-gym.
+"""
+
+
+def model_card(checkpoint: Checkpoint) -> str:
+    """Return the model card of a checkpoint, in Markdown."""
+    model, training = checkpoint.model, checkpoint.training
+    return _CARD.format(
+        clip=model.config.clip,
+        n_frames=model.config.n_frames,
+        size_px=checkpoint.view.size_px,
+        stride=checkpoint.frame_stride,
+        camera=checkpoint.view.camera,
+        preset=checkpoint.view.preset,
+        words=model.encoders.context_length,
+        parameters=sum(p.numel() for p in model.parameters()) / 1e6,
+        n_tasks=len(training.get("train_tasks", ())),
+        split=training.get("split"),
+        steps=training.get("steps"),
+        seed=training.get("seed"),
+        fingerprint=training.get("fingerprint"),
+        start=training.get("start") or "random weights",
+    )

@@ -39,12 +39,18 @@ class VLPConfig:
     """Attention heads; LAPP, which VLP builds on: 16."""
     mlp_ratio: int = 2
     """Hidden width of a layer's MLP over its width; LAPP: 4."""
-    dropout: float = 0.2
+    dropout: float = 0.1
     """LAPP: 0; ours overfits without."""
     head: tuple[int, ...] = (256, 128)
     """Hidden layers of the score head; paper: (512, 256)."""
-    score_head: Literal["linear", "sigmoid"] = "linear"
-    """Range of the score: unbounded, or (0, 1) as the published loss values suggest."""
+    score_head: Literal["linear", "sigmoid", "match"] = "match"
+    """`linear`: any number; `sigmoid`: within (0, 1), as the published loss values suggest; `match` (ours): a number
+    for progress plus a bounded one for whether the video shows what the sentence speaks of. Bounded, it is the same
+    for all clips of one scene once that is clear, and cannot drown out who got further."""
+
+
+MATCH = 4.0
+"""Most that the match of a scene and a sentence adds to a score or takes from it."""
 
 
 class CrossBlock(nn.Module):
@@ -112,7 +118,8 @@ class VLP(nn.Module):
             CrossBlock(width, config.heads, config.mlp_ratio, config.dropout)
             for _ in range(config.cross_layers)
         )
-        self.score_head = _mlp(2 * width, config.head, config.dropout)
+        n_out = 2 if config.score_head == "match" else 1
+        self.score_head = _mlp(2 * width, config.head, n_out, config.dropout)
 
     def forward(
         self,
@@ -157,8 +164,10 @@ class VLP(nn.Module):
             video, words = layer(video, words, is_word)
         weight = is_word.unsqueeze(-1).to(words.dtype)
         mean_word = (words * weight).sum(1) / weight.sum(1)
-        score = self.score_head(torch.cat([video.mean(1), mean_word], dim=-1)).squeeze(-1)
-        return torch.sigmoid(score) if self.config.score_head == "sigmoid" else score
+        out = self.score_head(torch.cat([video.mean(1), mean_word], dim=-1))  # [clips, 1 or 2]
+        if self.config.score_head == "match":
+            return out[:, 0] + MATCH * torch.tanh(out[:, 1])
+        return torch.sigmoid(out[:, 0]) if self.config.score_head == "sigmoid" else out[:, 0]
 
 
 def _self_attention(config: VLPConfig) -> nn.TransformerEncoder:
@@ -174,10 +183,10 @@ def _self_attention(config: VLPConfig) -> nn.TransformerEncoder:
     return nn.TransformerEncoder(layer, config.self_layers, enable_nested_tensor=False)
 
 
-def _mlp(n_in: int, hidden: tuple[int, ...], dropout: float) -> nn.Sequential:
+def _mlp(n_in: int, hidden: tuple[int, ...], n_out: int, dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = [nn.LayerNorm(n_in)]
-    for n_out in hidden:
-        layers += [nn.Linear(n_in, n_out), nn.ReLU(), nn.Dropout(dropout)]
-        n_in = n_out
+    for width in hidden:
+        layers += [nn.Linear(n_in, width), nn.ReLU(), nn.Dropout(dropout)]
+        n_in = width
     # Without a bias: only differences of scores mean anything.
-    return nn.Sequential(*layers, nn.Linear(n_in, 1, bias=False))
+    return nn.Sequential(*layers, nn.Linear(n_in, n_out, bias=False))

@@ -50,7 +50,7 @@ class TrainConfig:
     model: VLPConfig = field(default_factory=VLPConfig)
     view: View = View(DEFAULT_CAMERA, size_px=128)
     grid: FrameGrid = field(default_factory=FrameGrid)
-    steps: int = 2000
+    steps: int = 1800
     tasks_per_batch: int = 8
     windows_per_task: int = 6
     """Windows of one task in a batch; every pair of them is a preference."""
@@ -58,8 +58,8 @@ class TrainConfig:
     """Other tasks of which two clips are scored under each sentence: the negatives of IVP and ILP."""
     ilp_weight: float = 0.1
     """VLP table 13, lambda 1."""
-    ivp_weight: float = 1.0
-    """VLP table 13, lambda 2: the paper's default is 0.5, its best row on IVP is 1.0."""
+    ivp_weight: float = 0.5
+    """VLP table 13, lambda 2."""
     state_weight: float = 1.0
     """Weight of finding gripper and object on the frames, which teaches the tokens where things are (ours)."""
     rank_sharpness: float = 12.0

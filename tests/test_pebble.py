@@ -17,8 +17,7 @@ import torch
 from stable_baselines3 import SAC
 
 from agents import pebble, run
-from tests.brightness import Brightness
-from vlp_gym import scorers
+from tests.tiny_vlp import tiny_checkpoint
 from vlp_gym.errors import InstructionError, UnknownNameError
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.feedback.state_file import load_state
@@ -130,12 +129,10 @@ def test_stop_and_resume_equals_uninterrupted(uninterrupted: Path, tmp_path: Pat
     assert curve_of(uninterrupted) == curve_of(tmp_path / "run")
 
 
-def test_resume_is_exact_with_drawn_labels_lasting_noise_and_rare_updates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(scorers, "load_scorer", lambda *args, **kwargs: Brightness())
+def test_resume_is_exact_with_drawn_labels_lasting_noise_and_rare_updates(tmp_path: Path) -> None:
     sac = replace(TINY.sac, use_sde=True, train_freq=7, gradient_steps=2)
-    config = replace(TINY, sac=sac, labeler="vlp", task="DoorClose", seed=5)
+    judge = tiny_checkpoint(tmp_path / "judge")
+    config = replace(TINY, sac=sac, labeler="vlp", checkpoint=judge, task="DoorClose", seed=5)
     pebble.learn(replace(config, out=tmp_path / "whole"))
     with pytest.MonkeyPatch.context() as context:
         stop_after_checkpoint(context, 60)

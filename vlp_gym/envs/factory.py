@@ -9,6 +9,7 @@ from gymnasium.envs.registration import EnvSpec
 from vlp_gym.envs.metaworld import PICTURE_PX, MetaworldEnv
 from vlp_gym.scenes.opengl import prepare_opengl
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
+from vlp_gym.types import Labeler
 from vlp_gym.wrappers.preference import PreferenceReward
 from vlp_gym.wrappers.seeded import SeededEpisodes
 
@@ -91,7 +92,7 @@ def wrap(
     env: gym.Env[Any, Any],
     instruction: str,
     *,
-    labeler: str | None = "vlp",
+    labeler: str | Labeler | None = "vlp",
     reward: str = "learned",
     feedback: Mapping[str, Any] | None = None,
     camera: str | None = None,

@@ -90,7 +90,7 @@ class Trajectories:
             CheckpointError: the file is missing, damaged or of a newer format.
         """
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = dict(stored)
             if int(arrays.pop("format")) > FORMAT:
                 raise CheckpointError(f"{path} was written by a newer vlp-gym; upgrade to read it")

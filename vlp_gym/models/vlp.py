@@ -43,7 +43,7 @@ class VLPConfig:
     """LAPP: 0; ours overfits without."""
     head: tuple[int, ...] = (256, 128)
     """Hidden layers of the score head; paper: (512, 256)."""
-    score_head: Literal["linear", "sigmoid", "match"] = "match"
+    score_head: Literal["linear", "sigmoid", "match"] = "linear"
     """`linear`: any number; `sigmoid`: within (0, 1), as the published loss values suggest; `match` (ours): a number
     for progress plus a bounded one for whether the video shows what the sentence speaks of. Bounded, it is the same
     for all clips of one scene once that is clear, and cannot drown out who got further."""

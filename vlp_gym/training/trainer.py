@@ -50,11 +50,11 @@ class TrainConfig:
     model: VLPConfig = field(default_factory=VLPConfig)
     view: View = View(DEFAULT_CAMERA, size_px=128)
     grid: FrameGrid = field(default_factory=FrameGrid)
-    steps: int = 900
+    steps: int = 1000
     tasks_per_batch: int = 8
     windows_per_task: int = 6
     """Windows of one task in a batch; every pair of them is a preference."""
-    strangers_per_task: int = 1
+    strangers_per_task: int = 2
     """Other tasks of which two clips are scored under each sentence: the negatives of IVP and ILP."""
     ilp_weight: float = 0.1
     """VLP table 13, lambda 1."""
@@ -62,7 +62,7 @@ class TrainConfig:
     """VLP table 13, lambda 2."""
     state_weight: float = 1.0
     """Weight of finding gripper and object on the frames, which teaches the tokens where things are (ours)."""
-    word_dropout: float = 0.3
+    word_dropout: float = 0.1
     """Share of words that a sentence loses on the way in, so that no single phrase is learned by heart (ours)."""
     rank_sharpness: float = 12.0
     """A label is sigmoid(sharpness * difference of rank): sure where returns differ, soft where they nearly tie."""
@@ -171,9 +171,10 @@ def loss_of(
     task = torch.arange(n_tasks, device=device)
     index = torch.arange(n_tasks * n_clips, device=device).view(n_tasks, n_clips)
     own = under(index.flatten(), task.repeat_interleave(n_clips)).view(n_tasks, n_clips)
-    # A window and an expert's trajectory of each of the next few tasks; tasks come in random order.
+    # Two windows of each of the next few tasks; tasks come in random order. Were they the experts' trajectories, a
+    # model would learn to distrust good clips wherever it does not know the scene.
     shift = 1 + torch.arange(config.strangers_per_task, device=device)
-    stranger = index[(task[:, None] + shift) % n_tasks][..., [0, -1]]  # [tasks, strangers, 2]
+    stranger = index[(task[:, None] + shift) % n_tasks][..., :2]  # [tasks, strangers, 2]
     other = under(stranger.flatten(), task.repeat_interleave(2 * config.strangers_per_task))
     other = other.view(n_tasks, config.strangers_per_task, 2)
 

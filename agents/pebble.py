@@ -87,12 +87,13 @@ class Config:
     """What pays the agent; `env`: the simulator's reward, with no feedback at all."""
     checkpoint: Path | None = None
     """A preference model of your own; None: the bundled one."""
-    steps: int = 25_000
+    steps: int = 15_000
     """Environment steps."""
     max_episode_steps: int = 150
     """Steps of an episode; scripted experts succeed within 150 in every task."""
     seed: int = 0
-    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    feedback: FeedbackConfig = FeedbackConfig(1_200, queries_per_session=80, session_every=1_000)
+    """Ours: a run of minutes asks early and often, and a scorer's labels cost little."""
     sac: SacConfig = field(default_factory=SacConfig)
     evaluate_every: int = 2_500
     """Steps between evaluations."""

@@ -166,8 +166,9 @@ class VLP(nn.Module):
         mean_word = (words * weight).sum(1) / weight.sum(1)
         out = self.score_head(torch.cat([video.mean(1), mean_word], dim=-1))  # [clips, 1 or 2]
         if self.config.score_head == "match":
-            return out[:, 0] + MATCH * torch.tanh(out[:, 1])
-        return torch.sigmoid(out[:, 0]) if self.config.score_head == "sigmoid" else out[:, 0]
+            out = out[:, :1] + MATCH * torch.tanh(out[:, 1:])
+        score: Tensor = out[:, 0]
+        return torch.sigmoid(score) if self.config.score_head == "sigmoid" else score
 
 
 def _self_attention(config: VLPConfig) -> nn.TransformerEncoder:

@@ -22,55 +22,17 @@ from stable_baselines3.common.monitor import Monitor
 
 import vlp_gym  # noqa: F401  registers vlp/*
 from agents import run
-from agents.checkpoint import load_agent, save_agent
-from agents.evaluation import Policy, evaluate, record_frames
+from agents.checkpoint import find_wrapper, load_agent, save_agent
+from agents.evaluation import evaluate, record_frames
 from agents.journal import Journal
 from agents.progress import Progress
+from agents.sac import SacConfig, make_sac
+from agents.selection import choose, greedy, keep_policy, load_policies
 from agents.video import write_video
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.sb3 import RelabelReplay
 from vlp_gym.tasks.metaworld import find_task
-
-
-@dataclass(frozen=True)
-class SacConfig:
-    """SAC; values of Stable-Baselines3 unless another source is named."""
-
-    width: int = 256
-    """Units of a hidden layer."""
-    depth: int = 2
-    """Hidden layers; BPref has 3, which halves the speed on a CPU."""
-    learning_rate: float = 3e-4
-    batch_size: int = 256
-    """Transitions a gradient step; BPref has 512."""
-    learning_starts: int = 1_000
-    """Steps of uniform random actions (BPref)."""
-    train_freq: int = 1
-    """Steps between trainings."""
-    gradient_steps: int = 1
-    """Gradient steps a training."""
-    gamma: float = 0.99
-    """Discount."""
-    polyak: float = 0.005
-    """Share of the critic that moves into its target each gradient step."""
-    initial_temperature: float = 0.1
-    """Entropy coefficient at the start (BPref); it is learned from there."""
-    target_entropy: float | None = None
-    """Entropy that the coefficient keeps up; None: minus the number of action dimensions."""
-    buffer_size: int = 1_000_000
-    """Transitions that the replay buffer keeps."""
-    use_sde: bool = False
-    """State-dependent exploration (gSDE): noise that lasts `train_freq` steps."""
-    sde_sample_freq: int = -1
-    """Draws new noise after so many steps within `train_freq`; -1: never."""
-
-    def __post_init__(self) -> None:
-        """Refuse lasting noise that does not last."""
-        if self.use_sde and self.train_freq == 1:
-            raise ValueError(
-                "use_sde draws new noise before every training, and train_freq=1 trains after every "
-                "step; set train_freq and gradient_steps to 8, for instance"
-            )
+from vlp_gym.wrappers.preference import PreferenceReward
 
 
 @dataclass(frozen=True)
@@ -95,12 +57,14 @@ class Config:
     feedback: FeedbackConfig = FeedbackConfig(1_200, queries_per_session=80, session_every=1_000)
     """Ours: a run of minutes asks early and often, and a scorer's labels cost little."""
     sac: SacConfig = field(default_factory=SacConfig)
-    evaluate_every: int = 2_500
+    evaluate_every: int = 1_500
     """Steps between evaluations."""
-    evaluation_episodes: int = 10
+    evaluation_episodes: int = 5
     """Episodes of an evaluation on the way."""
     final_episodes: int = 20
     """Episodes of the evaluations before and after learning."""
+    selection_episodes: int = 5
+    """Episodes by which the labeler chooses the final policy among those that were evaluated."""
     checkpoint_every: int = 2_500
     """Steps between checkpoints."""
     video_episodes: int = 3
@@ -125,7 +89,7 @@ def learn(config: Config) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     folder = run.new_run_folder(config.out or default_folder(config))
     env = make_env(config)
-    agent = make_agent(config, env)
+    agent = make_sac(config.sac, env, config.steps, config.seed, config.device)
     run.write_config(folder, config)
     return _learn(config, folder, agent, env, Journal())
 
@@ -162,13 +126,15 @@ def _learn(
             agent.learn(next_stop(begin, config) - begin, callbacks, reset_num_timesteps=False)
             ended = agent.num_timesteps >= config.steps
             if ended or run.passed(begin, agent.num_timesteps, config.evaluate_every):
+                keep_policy(folder, agent)
                 measure(config.final_episodes if ended else config.evaluation_episodes)
             if ended or run.passed(begin, agent.num_timesteps, config.checkpoint_every):
                 journal.seconds = time.perf_counter() - started
                 write = partial(save_agent, agent=agent, env=env, extra=asdict(journal))
                 run.save_checkpoint(folder, agent.num_timesteps, write)
+    result = finish(config, folder, agent, env, judge, journal)
     env.close()
-    return finish(config, folder, agent, judge, journal)
+    return result
 
 
 def next_stop(step: int, config: Config) -> int:
@@ -207,40 +173,23 @@ def make_judge(config: Config) -> gym.Env[Any, Any]:
     )
 
 
-def make_agent(config: Config, env: gym.Env[Any, Any]) -> SAC:
-    """Return an untrained agent."""
-    sac = config.sac
-    return SAC(
-        "MlpPolicy",
-        env,
-        learning_rate=sac.learning_rate,
-        buffer_size=min(sac.buffer_size, config.steps),
-        learning_starts=sac.learning_starts,
-        batch_size=sac.batch_size,
-        tau=sac.polyak,
-        gamma=sac.gamma,
-        train_freq=sac.train_freq,
-        gradient_steps=sac.gradient_steps,
-        ent_coef=f"auto_{sac.initial_temperature}",
-        target_entropy="auto" if sac.target_entropy is None else sac.target_entropy,
-        use_sde=sac.use_sde,
-        sde_sample_freq=sac.sde_sample_freq,
-        policy_kwargs={"net_arch": [sac.width] * sac.depth},
-        seed=config.seed,
-        device=config.device,
-    )
-
-
-def greedy(agent: SAC) -> Policy:
-    """Return the agent's policy without its exploration noise."""
-    return lambda obs: agent.predict(obs, deterministic=True)[0]
-
-
 def finish(
-    config: Config, folder: Path, agent: SAC, judge: gym.Env[Any, Any], journal: Journal
+    config: Config,
+    folder: Path,
+    agent: SAC,
+    env: gym.Env[Any, Any],
+    judge: gym.Env[Any, Any],
+    journal: Journal,
 ) -> dict[str, Any]:
-    """Film the final policy, write result.json, say what was reached."""
-    before, after = journal.rows[0], journal.rows[-1]
+    """Choose the final policy, film it, write result.json, say what was reached."""
+    before, last = journal.rows[0], journal.rows[-1]
+    policy, chosen = greedy(agent), config.steps
+    if config.reward == "learned":
+        policies, preference = load_policies(folder, agent), find_wrapper(env, PreferenceReward)
+        chosen = choose(policies, judge, preference, config.selection_episodes, config.seed)
+        policy = greedy(policies[chosen])
+    reached = evaluate(policy, judge, config.final_episodes, config.seed)
+    after = {**last, **asdict(reached), "step": chosen}
     result = {
         "task": find_task(config.task).name,
         "instruction": instruction_of(config),
@@ -248,16 +197,18 @@ def finish(
         "seed": config.seed,
         "before": before,
         "after": after,
+        "last": last,
         **run.provenance(),
     }
     if config.video_episodes:
-        frames, successes = record_frames(greedy(agent), judge, config.video_episodes, config.seed)
+        frames, successes = record_frames(policy, judge, config.video_episodes, config.seed)
         write_video(folder / "final.mp4", frames, result["instruction"], successes)
     judge.close()
     run.write_json(folder / "result.json", result)
     if not config.quiet:
         print(f"{title_of(config)}, success in {after['episodes']} episodes:")
         print(f"before {before['success']:.0%}, after {after['success']:.0%}; see {folder}")
+        print(f"(the policy of step {chosen:,}; the one of the last step: {last['success']:.0%})")
     return result
 
 

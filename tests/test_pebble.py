@@ -190,6 +190,9 @@ def test_the_result_says_what_was_run_and_reached(uninterrupted: Path) -> None:
     assert 0 <= result["before"]["success"] <= 1
     assert result["after"]["label_accuracy"] == 1.0
     assert {"commit", "machine", "versions"} <= set(result)
+    # Evaluated, and so a candidate, at 80 and 160.
+    assert result["last"]["step"] == 160
+    assert result["after"]["step"] in {80, 160}
 
 
 def test_the_replay_buffer_wrapped_round_and_was_relabelled_whole(uninterrupted: Path) -> None:

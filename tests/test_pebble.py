@@ -171,7 +171,9 @@ def test_two_runs_of_one_seed_are_equal(uninterrupted: Path, tmp_path: Path) -> 
 
 def test_a_run_leaves_all_that_it_promises(uninterrupted: Path) -> None:
     names = {path.name for path in uninterrupted.iterdir()}
-    files = "config.json curve.csv curve.png sessions.csv labels.parquet final.mp4 result.json"
+    files = (
+        "config.json curve.csv curve.png sessions.csv labels.parquet final.mp4 result.json policies"
+    )
     assert names == {*files.split(), "checkpoints", "tensorboard"}
     assert all(path.stat().st_size for path in uninterrupted.iterdir())
     rows = curve_of(uninterrupted)

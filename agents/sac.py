@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from stable_baselines3 import SAC
+
+from agents.exploration import FadingNoise
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,10 @@ class SacConfig:
     """Entropy that the coefficient keeps up; None: minus the number of action dimensions."""
     buffer_size: int = 1_000_000
     """Transitions that the replay buffer keeps."""
+    explore_steps: int = 6_000
+    """Steps over which lasting exploration noise fades out (ours); 0: none."""
+    explore_memory: float = 20.0
+    """Steps after which that noise has forgotten itself."""
     use_sde: bool = False
     """State-dependent exploration (gSDE): noise that lasts `train_freq` steps."""
     sde_sample_freq: int = -1
@@ -50,6 +57,10 @@ class SacConfig:
 
 def make_sac(sac: SacConfig, env: gym.Env[Any, Any], steps: int, seed: int, device: str) -> SAC:
     """Return an untrained agent for a run of `steps` environment steps."""
+    noise = None
+    if sac.explore_steps:
+        n_actions = int(np.prod(env.action_space.shape or ()))
+        noise = FadingNoise(n_actions, sac.explore_steps, sac.explore_memory, seed)
     return SAC(
         "MlpPolicy",
         env,
@@ -61,6 +72,7 @@ def make_sac(sac: SacConfig, env: gym.Env[Any, Any], steps: int, seed: int, devi
         gamma=sac.gamma,
         train_freq=sac.train_freq,
         gradient_steps=sac.gradient_steps,
+        action_noise=noise,
         ent_coef=f"auto_{sac.initial_temperature}",
         target_entropy="auto" if sac.target_entropy is None else sac.target_entropy,
         use_sde=sac.use_sde,

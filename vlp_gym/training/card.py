@@ -27,7 +27,7 @@ Says which of two clips of a robot follows a sentence better (VLP, arXiv 2502.11
 import gymnasium as gym
 import vlp_gym
 
-env = gym.make("vlp/DoorClose", instruction="close the door", labeler="vlp", checkpoint="THIS FOLDER")
+env = gym.make("vlp/DoorClose", instruction="close the door", checkpoint="THIS FOLDER")
 ```
 
 ## What it is not

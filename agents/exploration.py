@@ -1,0 +1,42 @@
+"""Exploration noise that lasts and fades: without it the first segments of a run hardly differ."""
+
+import numpy as np
+from jaxtyping import Float
+from stable_baselines3.common.noise import ActionNoise
+
+
+class FadingNoise(ActionNoise):
+    """Gaussian noise with a memory, whose size falls to zero over the first steps of a run (ours).
+
+    White noise on velocities leaves a gripper where it is; noise that lasts carries it through the workspace, so
+    that there is something to prefer. Added to the agent's actions, to those of its random start as well.
+
+    Args:
+        n_actions: dimensions of an action.
+        steps: calls after which nothing is left.
+        memory: steps after which the noise has forgotten itself.
+        seed: decides the noise.
+    """
+
+    def __init__(self, n_actions: int, steps: int, memory: float, seed: int) -> None:
+        super().__init__()
+        self._keep = float(np.exp(-1 / memory))
+        self._steps, self._step = steps, 0
+        self._rng = np.random.default_rng(seed)
+        self._level = self._rng.normal(size=n_actions)
+
+    def __call__(self) -> Float[np.ndarray, " action"]:
+        """Return the noise of the next step."""
+        fresh = self._rng.normal(size=self._level.shape)
+        self._level = self._keep * self._level + np.sqrt(1 - self._keep**2) * fresh
+        size = max(0.0, 1 - self._step / self._steps)
+        self._step += 1
+        return size * self._level
+
+    def reset(self) -> None:
+        """Start an episode in a new direction."""
+        self._level = self._rng.normal(size=self._level.shape)
+
+    def __repr__(self) -> str:
+        """Return what noise this is."""
+        return f"FadingNoise(steps={self._steps})"

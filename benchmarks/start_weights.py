@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from vlp_gym.models.encoders import ClipEncoders
 from vlp_gym.models.vlp import VLPConfig
 
+COMMON = 40_000
+"""Tokens that the axes are fitted to; CLIP's vocabulary has the rarer ones last."""
 TOKEN_STD = 0.5
 """Spread of the token table's entries."""
 
@@ -31,10 +33,12 @@ class Config:
     """Where the start weights go."""
 
     out: Path = Path("data/start.safetensors")
+    seed: int = 0
 
 
 def main(config: Config) -> None:
     """Write the start weights."""
+    torch.manual_seed(config.seed)  # of the text tower, which starts at random
     sizes = VLPConfig()
     encoders = ClipEncoders(sizes.clip, sizes.stages, sizes.image_size_px)
     load_vision(encoders.clip.visual.trunk)
@@ -71,7 +75,7 @@ def token_table(width: int) -> Float[Tensor, "tokens width"]:
             table[token] = pieces[rows].mean(0)
     known = table.abs().sum(1) > 0
     centred = torch.where(known[:, None], table - table[known].mean(0), 0.0)
-    axes = torch.linalg.svd(centred, full_matrices=False)[2][:width]
+    axes = torch.linalg.svd(centred[:COMMON], full_matrices=False)[2][:width]
     squeezed: Float[Tensor, "tokens width"] = centred @ axes.T
     return squeezed / squeezed.std() * TOKEN_STD
 

@@ -34,8 +34,7 @@ class FadingNoise(ActionNoise):
         return size * self._level
 
     def reset(self) -> None:
-        """Start an episode in a new direction."""
-        self._level = self._rng.normal(size=self._level.shape)
+        """Do nothing: SB3 calls this at every `learn`, and how often a run is measured must not change it."""
 
     def __repr__(self) -> str:
         """Return what noise this is."""

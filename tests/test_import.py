@@ -27,9 +27,9 @@ def test_importing_loads_neither_torch_nor_a_simulator() -> None:
 
 
 def test_importing_takes_less_than_half_a_second() -> None:
-    # Time of the processor, so that a busy machine does not fail the test; the best of three.
+    # Time of the processor, so that a busy machine does not fail the test; the best of five.
     code = "import time; t = time.process_time(); import vlp_gym; print(time.process_time() - t)"
-    assert min(in_new_process(code) for _ in range(3)) < 0.5
+    assert min(in_new_process(code) for _ in range(5)) < 0.5
 
 
 def test_an_env_paid_by_the_simulator_never_loads_torch() -> None:

@@ -85,7 +85,7 @@ def test_training_lowers_the_loss(data: Path, cache: Path, tmp_path: Path) -> No
     rows = (tmp_path / "run" / "curve.csv").read_text().split()
     columns = rows[0].split(",")
     loss = np.array([[float(v) for v in row.split(",")] for row in rows[1:]])
-    for name in ("itp_loss", "ivp_loss", "state_loss"):
+    for name in ("loss", "itp_loss", "state_loss"):
         column = loss[:, columns.index(name)]
         assert column[-10:].mean() < column[:10].mean(), name
 

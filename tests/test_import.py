@@ -26,9 +26,13 @@ def test_importing_loads_neither_torch_nor_a_simulator() -> None:
     assert not set(HEAVY) & set(loaded)
 
 
-def test_importing_takes_less_than_half_a_second() -> None:
-    # Time of the processor, so that a busy machine does not fail the test; the best of five.
-    code = "import time; t = time.process_time(); import vlp_gym; print(time.process_time() - t)"
+def test_importing_adds_little_to_what_gymnasium_costs() -> None:
+    # Against Gymnasium's own import in the same process, because seconds alone say how busy the machine
+    # is; those stand in benchmarks/results/imports.json. The best of five.
+    code = (
+        "import time; t = time.process_time(); import gymnasium; u = time.process_time(); "
+        "import vlp_gym; print((time.process_time() - u) / (u - t))"
+    )
     assert min(in_new_process(code) for _ in range(5)) < 0.5
 
 

@@ -22,17 +22,15 @@ from stable_baselines3.common.monitor import Monitor
 
 import vlp_gym  # noqa: F401  registers vlp/*
 from agents import run
-from agents.checkpoint import find_wrapper, load_agent, save_agent
-from agents.evaluation import evaluate, record_frames
+from agents.checkpoint import load_agent, save_agent
+from agents.evaluation import Policy, evaluate, record_frames
 from agents.journal import Journal
 from agents.progress import Progress
 from agents.sac import SacConfig, make_sac
-from agents.selection import choose, greedy, keep_policy, load_policies
 from agents.video import write_video
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.sb3 import RelabelReplay
 from vlp_gym.tasks.metaworld import find_task
-from vlp_gym.wrappers.preference import PreferenceReward
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,6 @@ class Config:
     """Episodes of an evaluation on the way."""
     final_episodes: int = 20
     """Episodes of the evaluations before and after learning."""
-    selection_episodes: int = 5
-    """Episodes by which the labeler chooses the final policy among those that were evaluated."""
     checkpoint_every: int = 2_500
     """Steps between checkpoints."""
     video_episodes: int = 3
@@ -126,15 +122,13 @@ def _learn(
             agent.learn(next_stop(begin, config) - begin, callbacks, reset_num_timesteps=False)
             ended = agent.num_timesteps >= config.steps
             if ended or run.passed(begin, agent.num_timesteps, config.evaluate_every):
-                keep_policy(folder, agent)
                 measure(config.final_episodes if ended else config.evaluation_episodes)
             if ended or run.passed(begin, agent.num_timesteps, config.checkpoint_every):
                 journal.seconds = time.perf_counter() - started
                 write = partial(save_agent, agent=agent, env=env, extra=asdict(journal))
                 run.save_checkpoint(folder, agent.num_timesteps, write)
-    result = finish(config, folder, agent, env, judge, journal)
     env.close()
-    return result
+    return finish(config, folder, agent, judge, journal)
 
 
 def next_stop(step: int, config: Config) -> int:
@@ -173,23 +167,20 @@ def make_judge(config: Config) -> gym.Env[Any, Any]:
     )
 
 
+def greedy(agent: SAC) -> Policy:
+    """Return the agent's policy without its exploration noise."""
+    return lambda obs: agent.predict(obs, deterministic=True)[0]
+
+
 def finish(
     config: Config,
     folder: Path,
     agent: SAC,
-    env: gym.Env[Any, Any],
     judge: gym.Env[Any, Any],
     journal: Journal,
 ) -> dict[str, Any]:
-    """Choose the final policy, film it, write result.json, say what was reached."""
-    before, last = journal.rows[0], journal.rows[-1]
-    policy, chosen = greedy(agent), config.steps
-    if config.reward == "learned":
-        policies, preference = load_policies(folder, agent), find_wrapper(env, PreferenceReward)
-        chosen = choose(policies, judge, preference, config.selection_episodes, config.seed)
-        policy = greedy(policies[chosen])
-    reached = evaluate(policy, judge, config.final_episodes, config.seed)
-    after = {**last, **asdict(reached), "step": chosen}
+    """Film the final policy, write result.json, say what was reached."""
+    before, after = journal.rows[0], journal.rows[-1]
     result = {
         "task": find_task(config.task).name,
         "instruction": instruction_of(config),
@@ -197,18 +188,16 @@ def finish(
         "seed": config.seed,
         "before": before,
         "after": after,
-        "last": last,
         **run.provenance(),
     }
     if config.video_episodes:
-        frames, successes = record_frames(policy, judge, config.video_episodes, config.seed)
+        frames, successes = record_frames(greedy(agent), judge, config.video_episodes, config.seed)
         write_video(folder / "final.mp4", frames, result["instruction"], successes)
     judge.close()
     run.write_json(folder / "result.json", result)
     if not config.quiet:
         print(f"{title_of(config)}, success in {after['episodes']} episodes:")
         print(f"before {before['success']:.0%}, after {after['success']:.0%}; see {folder}")
-        print(f"(the policy of step {chosen:,}; the one of the last step: {last['success']:.0%})")
     return result
 
 

@@ -88,23 +88,22 @@ def check_same(config: pebble.Config, folder: Path) -> None:
 
 def record_of(result: Mapping[str, Any]) -> Record:
     """Return a run's result in the form of every benchmark."""
-    before, after, last = result["before"], result["after"], result["last"]
+    before, after = result["before"], result["after"]
     metrics = {
         "success before": before["success"],
         "success after": after["success"],
         "success at the last step": after["final_success"],
-        "success of the last policy": last["success"],
         "queries": after.get("queries"),
         "label accuracy": after.get("label_accuracy"),
-        "minutes": last["seconds"] / 60,
+        "minutes": after["seconds"] / 60,
     }
     return Record(
         task=result["task"],
         method=NAMES[result["method"]],
         seed=result["seed"],
-        scale=f"{last['step']:,} steps, {after['episodes']} evaluation episodes",
+        scale=f"{after['step']:,} steps, {after['episodes']} evaluation episodes",
         metrics={name: value for name, value in metrics.items() if value is not None},
-        seconds=last["seconds"],
+        seconds=after["seconds"],
         **{name: result[name] for name in ("commit", "machine", "versions")},
     )
 

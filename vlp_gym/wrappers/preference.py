@@ -104,16 +104,6 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return self._loop
 
     @property
-    def labeler(self) -> Labeler | None:
-        """Who compares segments; None where nothing is learned."""
-        return self._labeler
-
-    @property
-    def scene(self) -> Scene | None:
-        """What draws the recorded states; None where nothing can."""
-        return self._scene
-
-    @property
     def recorder(self) -> Recorder | None:
         """The latest episodes; None where nothing is learned."""
         return self.loop.recorder if self.loop is not None else None

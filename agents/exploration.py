@@ -1,4 +1,4 @@
-"""Exploration noise that lasts and fades: without it the first segments of a run hardly differ."""
+"""Exploration noise that lasts and fades, meant to make the first segments of a run differ."""
 
 import numpy as np
 from jaxtyping import Float

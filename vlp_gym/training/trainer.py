@@ -171,8 +171,8 @@ def loss_of(
     task = torch.arange(n_tasks, device=device)
     index = torch.arange(n_tasks * n_clips, device=device).view(n_tasks, n_clips)
     own = under(index.flatten(), task.repeat_interleave(n_clips)).view(n_tasks, n_clips)
-    # Two windows of each of the next few tasks; tasks come in random order. Were they the experts' trajectories, a
-    # model would learn to distrust good clips wherever it does not know the scene.
+    # Two windows of each of the next few tasks; tasks come in random order. Recipes with experts' trajectories
+    # among them had a lower ITP on unseen tasks; other settings differed too, so why is not known.
     shift = 1 + torch.arange(config.strangers_per_task, device=device)
     stranger = index[(task[:, None] + shift) % n_tasks][..., :2]  # [tasks, strangers, 2]
     other = under(stranger.flatten(), task.repeat_interleave(2 * config.strangers_per_task))

@@ -66,3 +66,11 @@ def test_every_public_name_is_there_and_listed(name: str) -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'wrapp'"):
         vlp_gym.wrapp  # noqa: B018
+
+
+def test_importing_took_less_than_half_a_second_when_it_was_measured() -> None:
+    from benchmarks.schema import read_records
+
+    seconds = {each.method: each.metrics.get("seconds") for each in read_records("imports")}
+    assert seconds["import vlp_gym"] is not None
+    assert seconds["import vlp_gym"] < 0.5

@@ -55,9 +55,9 @@ class FitConfig:
     """Steps of a segment that an update looks at, one drawn from each of as many equal parts and
     scaled up to the whole (ours: at 50 steps, an update in a fifth of the time). None: all."""
     weight_decay: float = 0.0
-    """Decoupled weight decay (AdamW); 0 is PEBBLE's Adam. Helps when labels are noisy."""
+    """Decoupled weight decay (AdamW); 0 is PEBBLE's Adam. Meant for noisy labels; not measured."""
     label_smoothing: float = 0.0
-    """Share of every label that is replaced by 0.5. Helps when labels are noisy."""
+    """Share of every label that is replaced by 0.5. Meant for noisy labels; not measured."""
 
     def __post_init__(self) -> None:
         """Refuse values that no fit can use."""

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vlp_gym.training.losses import ilp_loss, itp_loss, ivp_loss
+from vlp_gym.training.losses import ilp_loss, itp_loss, ivp_loss, match_loss
 
 
 def test_a_constant_score_has_the_losses_of_a_coin() -> None:
@@ -61,3 +61,11 @@ def test_ivp_falls_when_the_tasks_own_clips_rise() -> None:
     assert ivp_loss(own + 1, other) < ivp_loss(own, other)
     expected = sum(math.log1p(math.exp(o - s)) for s in (1.0, 2.0) for o in (0.0, 0.5)) / 4
     assert ivp_loss(own, other).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_own_and_foreign_clips_weigh_the_same_in_the_match() -> None:
+    logit = torch.tensor([[2.0, -1.0, 0.5, 0.0]])
+    own = torch.tensor([[True, False, False, False]])
+    foreign = sum(math.log1p(math.exp(x)) for x in (-1.0, 0.5, 0.0)) / 3
+    expected = (math.log1p(math.exp(-2.0)) + foreign) / 2
+    assert match_loss(logit, own).item() == pytest.approx(expected, rel=1e-6)

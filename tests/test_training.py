@@ -85,9 +85,37 @@ def test_training_lowers_the_loss(data: Path, cache: Path, tmp_path: Path) -> No
     rows = (tmp_path / "run" / "curve.csv").read_text().split()
     columns = rows[0].split(",")
     loss = np.array([[float(v) for v in row.split(",")] for row in rows[1:]])
-    for name in ("itp_loss", "ivp_loss", "state_loss"):
+    for name in ("itp_loss", "ivp_loss", "state_loss", "match_loss"):
         column = loss[:, columns.index(name)]
         assert column[-10:].mean() < column[:10].mean(), name
+
+
+@pytest.mark.parametrize("match_width", [8, 0])
+def test_with_a_match_ivp_leaves_the_progress_alone(
+    data: Path, cache: Path, tmp_path: Path, match_width: int
+) -> None:
+    settings = config(
+        data, cache, tmp_path, model=tiny_config(match_width=match_width),
+        ilp_weight=0.0, state_weight=0.0, match_weight=0.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = trainer.VLP(settings.model)
+    probe = trainer.StateProbe(settings.model.width, settings.model.n_frames)
+    tasks, _ = trainer._load_tasks(model, settings)
+    batch = trainer.sample_batch(tasks, settings, np.random.default_rng(0))
+
+    def gradients(ivp_weight: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+        model.zero_grad()
+        weighted = dataclasses.replace(settings, ivp_weight=ivp_weight)
+        loss, _ = trainer.loss_of(model.eval(), probe, batch, weighted)
+        loss.backward()  # type: ignore[no-untyped-call]
+        head = model.score_head[1].weight.grad
+        return head.clone(), None if model.match is None else model.match.see.weight.grad.clone()
+
+    (without, match_without), (with_ivp, match_with) = gradients(0.0), gradients(5.0)
+    assert torch.allclose(without, with_ivp) == bool(match_width)
+    if match_width:
+        assert not torch.allclose(match_without, match_with)
 
 
 def test_a_run_folder_of_other_settings_is_refused(data: Path, cache: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from tests.tiny_vlp import SIZE_PX, register_tiny_vit, tiny_model
 from vlp_gym.errors import InstructionError, UnknownNameError
-from vlp_gym.models.vlp import VLP
+from vlp_gym.models.vlp import VLP, Video, Words
 
 
 def clips(n_clips: int = 4, n_frames: int = 3) -> torch.Tensor:
@@ -45,11 +45,12 @@ def test_a_batch_scores_as_its_clips_do_alone(encoder: str) -> None:
 def test_padding_changes_nothing() -> None:
     model = tiny_model()
     short, long = "close the door", "slowly close the small green door of the wooden cabinet"
-    words, is_word = model.word_tokens(tokens(model, short))
-    padded, is_padded_word = model.word_tokens(tokens(model, short, long))
-    n_words = int(is_word.sum())
-    torch.testing.assert_close(padded[:1, :n_words], words, rtol=1e-4, atol=1e-5)
-    assert int(is_padded_word[0].sum()) == n_words
+    words = model.read_words(tokens(model, short))
+    padded = model.read_words(tokens(model, short, long))
+    n_words = int(words.is_word.sum())
+    torch.testing.assert_close(padded.tokens[:1, :n_words], words.tokens, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(padded.meant[:1], words.meant, rtol=1e-4, atol=1e-5)
+    assert int(padded.is_word[0].sum()) == n_words
 
 
 def test_order_of_frames_and_words_both_count() -> None:
@@ -64,6 +65,41 @@ def test_the_sigmoid_head_bounds_the_score() -> None:
     model = tiny_model(score_head="sigmoid")
     score = model(clips(), tokens(model, *["close the door"] * 4))
     assert ((score > 0) & (score < 1)).all()
+
+
+def read(model: VLP, sentence: str = "close the door") -> tuple[Video, Words]:
+    frames = clips()
+    features = model.encoders.frames(frames.flatten(0, 1))
+    video = model.read_video(features.view(*frames.shape[:2], *features.shape[1:]))
+    return video, model.read_words(tokens(model, *[sentence] * len(frames)))
+
+
+def test_without_a_match_the_score_is_the_progress_alone() -> None:
+    model = tiny_model(match_width=0)
+    video, words = read(model)
+    assert video.shown.shape == (4, 0) and words.meant.shape == (4, 0)
+    torch.testing.assert_close(model.score(video, words), model.progress(video, words))
+
+
+def test_a_clip_that_shows_something_else_is_worth_nothing_however_far_it_got() -> None:
+    model = tiny_model(match_width=8, match_worth=5.0)
+    assert model.match is not None
+    video, words = read(model)
+    progress = torch.tensor([-1.0, 0.0, 3.0, 100.0])
+    with torch.no_grad():
+        model.match.bias.fill_(-50.0)
+        assert model.join(progress, video, words).abs().max() < 1e-6
+        model.match.bias.fill_(50.0)
+        torch.testing.assert_close(model.join(progress, video, words), progress + 5.0)
+
+
+def test_what_a_clip_shows_does_not_depend_on_the_order_of_its_frames() -> None:
+    model = tiny_model()
+    features = model.encoders.frames(clips().flatten(0, 1)).unflatten(0, (4, 3))
+    one, two = model.read_video(features), model.read_video(features.flip(1))
+    torch.testing.assert_close(one.shown, two.shown, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(one.tokens, two.tokens)
+    torch.testing.assert_close(one.shown.norm(dim=1), torch.ones(4))
 
 
 def test_a_sentence_is_never_cut_in_silence() -> None:

@@ -1,7 +1,8 @@
 """The vision-language preference model: one score for a clip under a sentence (VLP, arXiv 2502.11918, section 3).
 
 Video and words go through self-attention apart, then attend to each other, are averaged, joined and scored.
-Two clips are compared by the difference of their scores (Bradley-Terry, VLP eq. 3).
+Two clips are compared by the difference of their scores (Bradley-Terry, VLP eq. 3). Ours adds a second, much
+simpler question, whether the clip shows what the sentence speaks of at all.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vlp_gym.models.encoders import ClipEncoders
 
@@ -43,14 +45,49 @@ class VLPConfig:
     """LAPP: 0; ours was not compared with it."""
     head: tuple[int, ...] = (256, 128)
     """Hidden layers of the score head; paper: (512, 256)."""
-    score_head: Literal["linear", "sigmoid", "match"] = "linear"
-    """`linear`: any number; `sigmoid`: within (0, 1), as the published loss values suggest; `match` (ours): a number
-    for progress plus a bounded one for whether the video shows what the sentence speaks of. Bounded, so that it
-    should not drown out who got further; it was not better in the recipes that were tried."""
+    score_head: Literal["linear", "sigmoid"] = "linear"
+    """`linear`: any number; `sigmoid`: within (0, 1), as the published loss values suggest."""
+    match_width: int = 64
+    """Width in which what a clip shows and what a sentence speaks of are compared (ours); 0: no such comparison, the
+    score is the head's alone, as published."""
+    match_worth: float = 8.0
+    """Score of a clip that shows what the sentence speaks of and has got nowhere yet."""
 
 
-MATCH = 4.0
-"""Most that the match of a scene and a sentence adds to a score or takes from it."""
+@dataclass(frozen=True)
+class Video:
+    """Clips as the model has read them.
+
+    Attributes:
+        tokens: after self-attention.
+        shown: what the clips show, whatever happens in them; unit vectors, of width 0 in a model without a match.
+    """
+
+    tokens: Float[Tensor, "clips tokens width"]
+    shown: Float[Tensor, "clips match"]
+
+    def __getitem__(self, rows: Int[Tensor, " rows"]) -> "Video":
+        """Return these clips, in this order."""
+        return Video(self.tokens[rows], self.shown[rows])
+
+
+@dataclass(frozen=True)
+class Words:
+    """Sentences as the model has read them.
+
+    Attributes:
+        tokens: after self-attention.
+        is_word: which tokens are words and not padding.
+        meant: what the sentences speak of; unit vectors, of width 0 in a model without a match.
+    """
+
+    tokens: Float[Tensor, "sentences words width"]
+    is_word: Bool[Tensor, "sentences words"]
+    meant: Float[Tensor, "sentences match"]
+
+    def __getitem__(self, rows: Int[Tensor, " rows"]) -> "Words":
+        """Return these sentences, in this order."""
+        return Words(self.tokens[rows], self.is_word[rows], self.meant[rows])
 
 
 class CrossBlock(nn.Module):
@@ -95,11 +132,52 @@ class _Attend(nn.Module):
         return out
 
 
+class Match(nn.Module):
+    """Whether a clip shows what a sentence speaks of: a cosine of two small embeddings, as in CLIP (ours).
+
+    What progress looks like, one network has to find out from pairs within a task; that a clip belongs to the task at
+    all, from pairs across tasks. In one number each spoils the other, so this part sees only what stays the same
+    while a task is done: the mean over all patches and frames, and the words one by one, out of the fixed token table.
+    """
+
+    def __init__(self, frame_width: int, word_width: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.standardize = nn.BatchNorm1d(frame_width, affine=False, momentum=0.02)
+        self.see = nn.Linear(frame_width, width, bias=False)
+        self.read = nn.Linear(word_width, width, bias=False)
+        self.attend = nn.Linear(word_width, 1)
+        self.dropout = nn.Dropout(dropout)
+        self.log_scale, self.bias = nn.Parameter(torch.tensor(2.0)), nn.Parameter(torch.tensor(0.0))
+
+    def shown(
+        self, features: Float[Tensor, "clips frames patches channels"]
+    ) -> Float[Tensor, "clips match"]:
+        """Return what clips show."""
+        pooled = F.layer_norm(features, features.shape[-1:]).mean((1, 2))
+        return F.normalize(self.see(self.dropout(self.standardize(pooled))), dim=-1)
+
+    def meant(
+        self,
+        words: Float[Tensor, "sentences words channels"],
+        is_word: Bool[Tensor, "sentences words"],
+    ) -> Float[Tensor, "sentences match"]:
+        """Return what sentences speak of; words that name things weigh more."""
+        words = F.layer_norm(words, words.shape[-1:])
+        weight = self.attend(words).squeeze(-1).masked_fill(~is_word, -torch.inf).softmax(1)
+        return F.normalize(self.read(torch.einsum("swc,sw->sc", words, weight)), dim=-1)
+
+    def forward(
+        self, shown: Float[Tensor, "*#rows match"], meant: Float[Tensor, "*#rows match"]
+    ) -> Float[Tensor, "*rows"]:
+        """Return the logit of every row's clip showing what its sentence speaks of."""
+        return self.log_scale.exp() * (shown * meant).sum(-1) + self.bias
+
+
 class VLP(nn.Module):
     """f(video | sentence): how well a clip follows a sentence.
 
     The parts are public, so that frames and sentences are encoded once and reused: `encoders.frames` ->
-    `video_tokens`, `encoders.words` -> `word_tokens`, then `score_tokens` for every combination that is asked.
+    `read_video`, `encoders.tokenize` -> `read_words`, then `score` for every combination that is asked.
     """
 
     def __init__(self, config: VLPConfig) -> None:
@@ -118,8 +196,17 @@ class VLP(nn.Module):
             CrossBlock(width, config.heads, config.mlp_ratio, config.dropout)
             for _ in range(config.cross_layers)
         )
-        n_out = 2 if config.score_head == "match" else 1
-        self.score_head = _mlp(2 * width, config.head, n_out, config.dropout)
+        self.score_head = _mlp(2 * width, config.head, config.dropout)
+        self.match = (
+            Match(
+                self.encoders.frame_width,
+                self.encoders.word_width,
+                config.match_width,
+                config.dropout,
+            )
+            if config.match_width
+            else None
+        )
 
     def forward(
         self,
@@ -128,13 +215,16 @@ class VLP(nn.Module):
     ) -> Float[Tensor, " clips"]:
         """Return the score of every clip under its own sentence."""
         features = self.encoders.frames(clips.flatten(0, 1))
-        video = self.video_tokens(features.view(*clips.shape[:2], *features.shape[1:]))
-        return self.score_tokens(video, *self.word_tokens(tokens))
+        video = self.read_video(features.view(*clips.shape[:2], *features.shape[1:]))
+        return self.score(video, self.read_words(tokens))
 
-    def video_tokens(
-        self, features: Float[Tensor, "clips frames patches channels"]
-    ) -> Float[Tensor, "clips tokens width"]:
-        """Return the tokens of clips after self-attention, from the encoder's features of their frames."""
+    def read_video(self, features: Float[Tensor, "clips frames patches channels"]) -> Video:
+        """Return clips as the model reads them, from the encoder's features of their frames."""
+        shown = (
+            features.new_zeros(len(features), 0)
+            if self.match is None
+            else self.match.shown(features)
+        )
         features = self.norm_frames(features)
         if self.config.frames == "stack":
             features = (
@@ -143,32 +233,44 @@ class VLP(nn.Module):
         embedded = (
             self.embed_frames(features) + self.place + self.time[:, None]
         )  # [clips, frames, patches, width]
-        tokens: Tensor = self.video_layers(embedded.flatten(1, 2))
-        return tokens
+        return Video(self.video_layers(embedded.flatten(1, 2)), shown)
 
-    def word_tokens(
-        self, tokens: Int[Tensor, "sentences context"]
-    ) -> tuple[Float[Tensor, "sentences words width"], Bool[Tensor, "sentences words"]]:
-        """Return the tokens of sentences after self-attention, and which of them are words."""
+    def read_words(self, tokens: Int[Tensor, "sentences context"]) -> Words:
+        """Return sentences as the model reads them."""
         features, is_word = self.encoders.words(tokens)
-        return self.word_layers(self.embed_words(features), src_key_padding_mask=~is_word), is_word
+        if self.match is None:
+            meant = features.new_zeros(len(features), 0)
+        else:
+            table = self.encoders.clip.token_embedding(tokens[:, : is_word.shape[1]])
+            named = is_word & (
+                torch.arange(is_word.shape[1], device=tokens.device) > 0
+            )  # no start mark
+            meant = self.match.meant(table, named)
+        read = self.word_layers(self.embed_words(features), src_key_padding_mask=~is_word)
+        return Words(read, is_word, meant)
 
-    def score_tokens(
-        self,
-        video: Float[Tensor, "clips tokens width"],
-        words: Float[Tensor, "clips words width"],
-        is_word: Bool[Tensor, "clips words"],
-    ) -> Float[Tensor, " clips"]:
+    def score(self, video: Video, words: Words) -> Float[Tensor, " clips"]:
         """Return the score of every clip under the sentence in the same row."""
+        return self.join(self.progress(video, words), video, words)
+
+    def progress(self, video: Video, words: Words) -> Float[Tensor, " clips"]:
+        """Return how far every clip got, if it is about the sentence in the same row: the published score."""
+        tokens, read, is_word = video.tokens, words.tokens, words.is_word
         for layer in self.cross_layers:
-            video, words = layer(video, words, is_word)
-        weight = is_word.unsqueeze(-1).to(words.dtype)
-        mean_word = (words * weight).sum(1) / weight.sum(1)
-        out = self.score_head(torch.cat([video.mean(1), mean_word], dim=-1))  # [clips, 1 or 2]
-        if self.config.score_head == "match":
-            out = out[:, :1] + MATCH * torch.tanh(out[:, 1:])
-        score: Tensor = out[:, 0]
-        return torch.sigmoid(score) if self.config.score_head == "sigmoid" else score
+            tokens, read = layer(tokens, read, is_word)
+        weight = is_word.unsqueeze(-1).to(read.dtype)
+        mean_word = (read * weight).sum(1) / weight.sum(1)
+        out: Tensor = self.score_head(torch.cat([tokens.mean(1), mean_word], dim=-1))  # [clips, 1]
+        return out.squeeze(1)
+
+    def join(
+        self, progress: Float[Tensor, " clips"], video: Video, words: Words
+    ) -> Float[Tensor, " clips"]:
+        """Return the score that `progress` makes: next to nothing for a clip of something else."""
+        if self.match is not None:
+            matches = torch.sigmoid(self.match(video.shown, words.meant))
+            progress = matches * (progress + self.config.match_worth)
+        return torch.sigmoid(progress) if self.config.score_head == "sigmoid" else progress
 
 
 def _self_attention(config: VLPConfig) -> nn.TransformerEncoder:
@@ -184,10 +286,10 @@ def _self_attention(config: VLPConfig) -> nn.TransformerEncoder:
     return nn.TransformerEncoder(layer, config.self_layers, enable_nested_tensor=False)
 
 
-def _mlp(n_in: int, hidden: tuple[int, ...], n_out: int, dropout: float) -> nn.Sequential:
+def _mlp(n_in: int, hidden: tuple[int, ...], dropout: float) -> nn.Sequential:
     layers: list[nn.Module] = [nn.LayerNorm(n_in)]
     for width in hidden:
         layers += [nn.Linear(n_in, width), nn.ReLU(), nn.Dropout(dropout)]
         n_in = width
     # Without a bias: only differences of scores mean anything.
-    return nn.Sequential(*layers, nn.Linear(n_in, n_out, bias=False))
+    return nn.Sequential(*layers, nn.Linear(n_in, 1, bias=False))

@@ -8,6 +8,7 @@ from jaxtyping import Float, UInt8
 
 from vlp_gym.models.checkpoint import Checkpoint, load_checkpoint
 from vlp_gym.models.device import resolve_device
+from vlp_gym.models.vlp import Words
 from vlp_gym.types import Task
 
 
@@ -25,7 +26,7 @@ class VLPScorer:
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._model = checkpoint.model
         self._device = checkpoint.model.place.device
-        self._words: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._words: dict[str, Words] = {}
         self.name = f"vlp:{checkpoint.training.get('fingerprint', 'unknown')}"
         self.n_frames = checkpoint.model.config.n_frames
         self.image_size_px = checkpoint.view.size_px
@@ -52,25 +53,21 @@ class VLPScorer:
             InstructionError: the sentence is longer than the model reads.
         """
         self._check(clips)
-        words, is_word = self._read(task.instruction)
+        words = self._read(task.instruction)
         model = self._model
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             pixels = torch.from_numpy(np.ascontiguousarray(clips)).to(self._device)
             features = model.encoders.frames(pixels.flatten(0, 1))
             features = features.view(*clips.shape[:2], *features.shape[1:])
-            n_clips = len(clips)
-            score = model.score_tokens(
-                model.video_tokens(features),
-                words.expand(n_clips, -1, -1),
-                is_word.expand(n_clips, -1),
-            )
+            same = torch.zeros(len(clips), dtype=torch.long, device=self._device)
+            score = model.score(model.read_video(features), words[same])
         scores: Float[np.ndarray, "clips 1"] = score.float().unsqueeze(1).cpu().numpy()
         return scores
 
-    def _read(self, sentence: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def _read(self, sentence: str) -> Words:
         if sentence not in self._words:
             tokens = self._model.encoders.tokenize(sentence)[None].to(self._device)
-            self._words[sentence] = self._model.word_tokens(tokens)
+            self._words[sentence] = self._model.read_words(tokens)
         return self._words[sentence]
 
     def _check(self, clips: UInt8[np.ndarray, "clips frames height width 3"]) -> None:

@@ -36,18 +36,16 @@ def score_clips(
     """Return the score of clips under several sentences."""
     model.eval()
     device = model.place.device
-    words, is_word = model.word_tokens(
+    words = model.read_words(
         torch.stack([model.encoders.tokenize(s) for s in sentences]).to(device)
     )
     scores = np.empty((len(sentences), len(rows)), np.float32)
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
-        video = model.video_tokens(task.gather(part).to(device))
+        video = model.read_video(task.gather(part).to(device))
         for i in range(len(sentences)):
-            of_sentence = words[i].expand(len(part), -1, -1), is_word[i].expand(len(part), -1)
-            scores[i, start : start + CHUNK] = (
-                model.score_tokens(video, *of_sentence).float().cpu().numpy()
-            )
+            same = torch.full((len(part),), i, device=device)
+            scores[i, start : start + CHUNK] = model.score(video, words[same]).float().cpu().numpy()
     return scores
 
 

@@ -1,9 +1,9 @@
-"""The three preferences of VLP (section 3.2): within a task, across languages, across videos."""
+"""The three preferences of VLP (section 3.2): within a task, across languages, across videos; and the match, ours."""
 
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -50,6 +50,21 @@ def ivp_loss(
         other: scores of other tasks' clips under that sentence.
     """
     return F.softplus(other.unsqueeze(1) - own.unsqueeze(2)).mean()
+
+
+def match_loss(
+    logit: Float[Tensor, "sentences clips"], own: Bool[Tensor, "sentences clips"]
+) -> Float[Tensor, ""]:
+    """Return the cross-entropy of finding the clips that a sentence speaks of; own and foreign clips weigh the same.
+
+    SigLIP's loss (arXiv 2303.15343, eq. 1) without the imbalance. Not in VLP.
+
+    Args:
+        logit: of clip j showing what sentence i speaks of.
+        own: whether it does.
+    """
+    loss = F.binary_cross_entropy_with_logits(logit, own.to(logit.dtype), reduction="none")
+    return (loss[own].mean() + loss[~own].mean()) / 2
 
 
 def _log_cosh(value: Tensor) -> Tensor:

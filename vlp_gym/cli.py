@@ -11,6 +11,7 @@ import tyro
 
 from vlp_gym.errors import (
     CheckpointError,
+    DiskFullError,
     FeedbackError,
     InstructionError,
     RenderingError,
@@ -28,6 +29,7 @@ COMMANDS = {
 
 USER_ERRORS = (
     CheckpointError,
+    DiskFullError,
     FeedbackError,
     FileExistsError,
     FileNotFoundError,

@@ -33,3 +33,7 @@ class RenderingError(RuntimeError):
 
 class FeedbackError(RuntimeError):
     """A labeler or an env broke the contract of the feedback loop."""
+
+
+class DiskFullError(OSError):
+    """A file that did not fit on its disk; what stood under its name before is untouched."""

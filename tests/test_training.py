@@ -13,6 +13,7 @@ from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError
 from vlp_gym.tasks.splits import SPLITS, Split
 from vlp_gym.training import trainer
+from vlp_gym.training.batches import BatchConfig, TaskPool, match_batch, preference_batch
 from vlp_gym.training.clips import clips_of
 from vlp_gym.training.collect import CollectConfig, collect
 from vlp_gym.training.evaluation import (
@@ -49,8 +50,9 @@ def tiny_split(monkeypatch: pytest.MonkeyPatch) -> None:
 def config(data: Path, cache: Path, out: Path, **changes: object) -> TrainConfig:
     base = TrainConfig(
         data=(data,), out=out, cache=cache, split="tiny", model=tiny_config(),
-        view=View("corner4", SIZE_PX), grid=GRID, steps=6, tasks_per_batch=3,
-        windows_per_task=3, strangers_per_task=1, warmup_steps=1, device="cpu", checkpoint_every=2,
+        view=View("corner4", SIZE_PX), grid=GRID, steps=6,
+        batch=BatchConfig(tasks=3, windows=3, match_tasks=3), strangers_per_task=1,
+        warmup_steps=1, device="cpu", checkpoint_every=2,
     )  # fmt: skip
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
@@ -65,10 +67,10 @@ def test_a_killed_run_ends_as_one_that_was_never_killed(
 
     advance = trainer._Run.advance
 
-    def killed(run: trainer._Run, tasks: list[trainer.TaskClips]) -> dict[str, float]:
+    def killed(run: trainer._Run, pool: TaskPool) -> dict[str, float]:
         if run.step == 5:
             raise KilledError
-        return advance(run, tasks)
+        return advance(run, pool)
 
     stopped = config(data, cache, tmp_path / "stopped")
     monkeypatch.setattr(trainer._Run, "advance", killed)
@@ -96,18 +98,18 @@ def test_with_a_match_ivp_leaves_the_progress_alone(
 ) -> None:
     settings = config(
         data, cache, tmp_path, model=tiny_config(match_width=match_width),
-        ilp_weight=0.0, state_weight=0.0, match_weight=0.0,
+        ilp_weight=0.0, state_weight=0.0,
     )  # fmt: skip
     torch.manual_seed(0)
     model = trainer.VLP(settings.model)
     probe = trainer.StateProbe(settings.model.width, settings.model.n_frames)
-    tasks, _ = trainer._load_tasks(model, settings)
-    batch = trainer.sample_batch(tasks, settings, np.random.default_rng(0))
+    pool, _ = trainer._load_pool(model, settings)
+    batch = preference_batch(pool, settings.batch, np.random.default_rng(0))
 
     def gradients(ivp_weight: float) -> tuple[torch.Tensor, torch.Tensor | None]:
         model.zero_grad()
         weighted = dataclasses.replace(settings, ivp_weight=ivp_weight)
-        loss, _ = trainer.loss_of(model.eval(), probe, batch, weighted)
+        loss, _ = trainer.loss_of(model.eval(), probe, batch, None, weighted)
         loss.backward()  # type: ignore[no-untyped-call]
         head = model.score_head[1].weight.grad
         return head.clone(), None if model.match is None else model.match.see.weight.grad.clone()
@@ -155,6 +157,24 @@ def test_a_model_is_not_judged_on_tasks_that_it_was_trained_on(
 def test_a_split_whose_test_tasks_leak_is_refused() -> None:
     with pytest.raises(ValueError, match="leak"):
         Split(("DoorOpen", "Push"), ("Push",))
+
+
+def test_a_task_in_two_folders_is_no_stranger_to_itself(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = config(data, cache, tmp_path)
+    model = trainer.VLP(settings.model)
+    pool, _ = trainer._load_pool(model, dataclasses.replace(settings, data=(data, data)))
+    assert [[clips.clips.task_name for clips in task] for task in pool] == [[n] * 2 for n in TRAIN]
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        # Of three tasks three different ones, in some order: every sentence speaks of another thing.
+        batch = match_batch(pool, settings.batch, rng)
+        assert len(batch.features) == 2 * len(batch.sentences) == 6
+        assert preference_batch(pool, settings.batch, rng).features.shape[:2] == (3, 6)
+        things = {"door", "drawer", "window"}
+        named = [next((w for w in things if w in s), None) for s in batch.sentences]
+        assert len({n for n in named if n}) == len([n for n in named if n])
 
 
 def test_windows_are_ranked_by_return_and_levels_are_kept_apart(data: Path) -> None:

@@ -117,10 +117,24 @@ class ClipEncoders(nn.Module):
         self, tokens: Int[Tensor, "sentences context"]
     ) -> tuple[Float[Tensor, "sentences words channels"], Bool[Tensor, "sentences words"]]:
         """Return the features of every word, and which of them are words and not padding."""
-        is_word = torch.arange(tokens.shape[1], device=tokens.device) <= tokens.argmax(
-            dim=1, keepdim=True
-        )
+        is_word = _is_word(tokens)
         longest = int(is_word.sum(1).max())
         features = self.clip.token_embedding(tokens) + self.clip.positional_embedding
         features = self.clip.transformer(features, attn_mask=self.clip.attn_mask)
         return self.clip.ln_final(features)[:, :longest], is_word[:, :longest]
+
+    def table(
+        self, tokens: Int[Tensor, "sentences context"]
+    ) -> tuple[Float[Tensor, "sentences words channels"], Bool[Tensor, "sentences words"]]:
+        """Return the entries of the token table, read out of context, and which of them are words.
+
+        The mark at the start is none here, the mark at the end is.
+        """
+        is_word = _is_word(tokens)
+        is_word[:, 0] = False
+        return self.clip.token_embedding(tokens), is_word
+
+
+def _is_word(tokens: Int[Tensor, "sentences context"]) -> Bool[Tensor, "sentences context"]:
+    # The end mark has the largest number; padding comes after it.
+    return torch.arange(tokens.shape[1], device=tokens.device) <= tokens.argmax(dim=1, keepdim=True)

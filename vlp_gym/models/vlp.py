@@ -241,13 +241,20 @@ class VLP(nn.Module):
         if self.match is None:
             meant = features.new_zeros(len(features), 0)
         else:
-            table = self.encoders.clip.token_embedding(tokens[:, : is_word.shape[1]])
-            named = is_word & (
-                torch.arange(is_word.shape[1], device=tokens.device) > 0
-            )  # no start mark
-            meant = self.match.meant(table, named)
+            meant = self.match.meant(*self.encoders.table(tokens))
         read = self.word_layers(self.embed_words(features), src_key_padding_mask=~is_word)
         return Words(read, is_word, meant)
+
+    def match_logit(
+        self,
+        features: Float[Tensor, "clips frames patches channels"],
+        tokens: Int[Tensor, "sentences context"],
+    ) -> Float[Tensor, "sentences clips"]:
+        """Return the logit of every clip showing what every sentence speaks of; only of a model with a match."""
+        assert self.match is not None, "match_width is 0: this model does not say what clips show"
+        meant = self.match.meant(*self.encoders.table(tokens))
+        logit: Tensor = self.match(self.match.shown(features)[None], meant[:, None])
+        return logit
 
     def score(self, video: Video, words: Words) -> Float[Tensor, " clips"]:
         """Return the score of every clip under the sentence in the same row."""

@@ -23,11 +23,18 @@ from vlp_gym.errors import CheckpointError
 from vlp_gym.models.checkpoint import Checkpoint, save_checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP, VLPConfig
-from vlp_gym.tasks.instructions import training_instructions
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA
 from vlp_gym.tasks.splits import find_split
+from vlp_gym.training.batches import (
+    BatchConfig,
+    MatchBatch,
+    PreferenceBatch,
+    TaskPool,
+    match_batch,
+    preference_batch,
+)
 from vlp_gym.training.card import model_card
-from vlp_gym.training.features import TaskClips, task_clips
+from vlp_gym.training.features import task_clips
 from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.losses import ilp_loss, itp_loss, ivp_loss, match_loss
 from vlp_gym.types import View
@@ -37,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a preference model is trained. The defaults are the recipe of the bundled model."""
+    """How a preference model is trained. The defaults are the recipe of the bundled model, but for `data`."""
 
     data: tuple[Path, ...] = (Path("data/graded-0"),)
     """Folders that `vlp collect` wrote."""
@@ -52,9 +59,7 @@ class TrainConfig:
     view: View = View(DEFAULT_CAMERA, size_px=128)
     grid: FrameGrid = field(default_factory=FrameGrid)
     steps: int = 1000
-    tasks_per_batch: int = 8
-    windows_per_task: int = 6
-    """Windows of one task in a batch; every pair of them is a preference."""
+    batch: BatchConfig = field(default_factory=BatchConfig)
     strangers_per_task: int = 2
     """Other tasks of which two clips are scored under each sentence: the negatives of IVP and ILP."""
     ilp_weight: float = 0.1
@@ -65,12 +70,8 @@ class TrainConfig:
     """Weight of finding gripper and object on the frames, which teaches the tokens where things are (ours)."""
     match_weight: float = 0.5
     """Weight of telling tasks apart by what they show (ours)."""
-    word_dropout: float = 0.1
-    """Share of words that a sentence loses on the way in, so that no single phrase is learned by heart (ours)."""
-    rank_sharpness: float = 12.0
-    """A label is sigmoid(sharpness * difference of rank): sure where returns differ, soft where they nearly tie."""
     lr: float = 5e-4
-    match_lr: float = 2e-3
+    match_lr: float = 5e-3
     """Learning rate of the two embeddings that say what is shown and meant; they are linear."""
     weight_decay: float = 0.05
     warmup_steps: int = 100
@@ -100,68 +101,12 @@ class StateProbe(nn.Module):
         return out
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Clips of some tasks: windows first, then one whole trajectory of every level, [tasks, clips, ...]."""
-
-    features: Tensor
-    state: Tensor
-    label: Tensor
-    weight: Tensor
-    sentences: list[str]
-
-
-def sample_batch(tasks: list[TaskClips], config: TrainConfig, rng: np.random.Generator) -> Batch:
-    """Return a random batch; tasks uniformly, then clips of any behaviour, then one of the task's sentences."""
-    chosen = rng.choice(len(tasks), config.tasks_per_batch, replace=False)
-    rows = [_sample_rows(tasks[i], config.windows_per_task, rng) for i in chosen]
-    labels = [_labels(tasks[i], r, config) for i, r in zip(chosen, rows, strict=True)]
-    return Batch(
-        features=torch.stack([tasks[i].gather(r) for i, r in zip(chosen, rows, strict=True)]),
-        state=torch.stack([tasks[i].gather_state(r) for i, r in zip(chosen, rows, strict=True)]),
-        label=torch.stack([label for label, _ in labels]),
-        weight=torch.stack([weight for _, weight in labels]),
-        sentences=[_sentence(tasks[i], config, rng) for i in chosen],
-    )
-
-
-def _sentence(task: TaskClips, config: TrainConfig, rng: np.random.Generator) -> str:
-    sentence = str(rng.choice(training_instructions(task.clips.task_name)))
-    return forget_words(sentence, config.word_dropout, rng)
-
-
-def forget_words(sentence: str, share: float, rng: np.random.Generator) -> str:
-    """Return a sentence without about `share` of its words, one word at least.
-
-    >>> forget_words("open the door", 0.0, np.random.default_rng(0))
-    'open the door'
-    """
-    words = sentence.split()
-    kept = [word for word in words if rng.random() >= share]
-    return " ".join(kept or [str(rng.choice(words))])
-
-
-def _sample_rows(task: TaskClips, n_windows: int, rng: np.random.Generator) -> np.ndarray:
-    clips = task.clips
-    windows = rng.choice(np.flatnonzero(~clips.whole), n_windows, replace=False)
-    levels = [rng.choice(np.flatnonzero(clips.level == level)) for level in range(3)]
-    return np.concatenate([windows, levels])
-
-
-def _labels(task: TaskClips, rows: np.ndarray, config: TrainConfig) -> tuple[Tensor, Tensor]:
-    clips = task.clips
-    whole = clips.whole[rows]
-    rank, level = np.nan_to_num(clips.rank[rows]), clips.level[rows]
-    by_rank = 1 / (1 + np.exp(-config.rank_sharpness * (rank[None, :] - rank[:, None])))
-    by_level = 0.5 + 0.5 * np.sign(level[None, :] - level[:, None])
-    label = np.where(whole[:, None] & whole[None, :], by_level, by_rank)
-    same_kind = whole[:, None] == whole[None, :]
-    weight = np.triu(same_kind, k=1)  # every pair once, whichever way round
-    return torch.tensor(label, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32)
-
-
 def loss_of(
-    model: VLP, probe: StateProbe, batch: Batch, config: TrainConfig
+    model: VLP,
+    probe: StateProbe,
+    batch: PreferenceBatch,
+    match: MatchBatch | None,
+    config: TrainConfig,
 ) -> tuple[Tensor, dict[str, float]]:
     """Return VLP's total loss (section 3.3) plus our state and match terms, and what it is made of."""
     n_tasks, n_clips = batch.features.shape[:2]
@@ -200,12 +145,20 @@ def loss_of(
     )
     total = itp + config.ilp_weight * ilp + config.ivp_weight * ivp + config.state_weight * where
     info = {"itp_loss": itp, "ilp_loss": ilp, "ivp_loss": ivp, "state_loss": where}
-    if model.match is not None:
-        logit = model.match(video.shown[None], words.meant[:, None])  # [tasks, clips]
-        info["match_loss"] = match_loss(logit, index.flatten() // n_clips == task[:, None])
+    if match is not None:
+        info["match_loss"] = _match_loss(model, match)
         total = total + config.match_weight * info["match_loss"]
     info = {"loss": total, **info}
     return total, {name: float(value.detach()) for name, value in info.items()}
+
+
+def _match_loss(model: VLP, batch: MatchBatch) -> Tensor:
+    device = model.place.device
+    tokens = torch.stack([model.encoders.tokenize(s) for s in batch.sentences]).to(device)
+    logit = model.match_logit(batch.features.to(device), tokens)  # [sentences, clips]
+    n_sentences, n_clips = logit.shape
+    task_of_clip = torch.arange(n_clips, device=device) // (n_clips // n_sentences)
+    return match_loss(logit, task_of_clip == torch.arange(n_sentences, device=device)[:, None])
 
 
 def train(config: TrainConfig) -> Path:
@@ -224,13 +177,13 @@ def train(config: TrainConfig) -> Path:
     if config.start is not None:
         _load_start(model, config.start)
     model.to(device)
-    tasks, fingerprint = _load_tasks(model, config)
+    pool, fingerprint = _load_pool(model, config)
     run = _Run(config, model, device)
     run.resume()
     with tqdm(total=config.steps, initial=run.step, desc="batches", disable=None) as bar:
         while run.step < config.steps:
             bar.set_postfix(
-                {name: f"{value:.3f}" for name, value in run.advance(tasks).items()}, refresh=False
+                {name: f"{value:.3f}" for name, value in run.advance(pool).items()}, refresh=False
             )
             bar.update()
             if run.step % config.checkpoint_every == 0 or run.step == config.steps:
@@ -261,7 +214,7 @@ class _Run:
         self.curve: list[dict[str, float]] = []
         self.seconds = 0.0
 
-    def advance(self, tasks: list[TaskClips]) -> dict[str, float]:
+    def advance(self, pool: TaskPool) -> dict[str, float]:
         """Take one gradient step and return its losses."""
         started = time.perf_counter()
         config = self.config
@@ -269,7 +222,9 @@ class _Run:
             group["lr"] = group["top_lr"] * _schedule(self.step, config)
         self.model.train()
         self.model.encoders.clip.visual.eval()  # frozen, its batch statistics too
-        loss, info = loss_of(self.model, self.probe, sample_batch(tasks, config, self.rng), config)
+        batch = preference_batch(pool, config.batch, self.rng)
+        match = None if self.model.match is None else match_batch(pool, config.batch, self.rng)
+        loss, info = loss_of(self.model, self.probe, batch, match, config)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -336,25 +291,26 @@ def _load_start(model: VLP, path: Path) -> None:
         ) from error
 
 
-def _load_tasks(model: VLP, config: TrainConfig) -> tuple[list[TaskClips], str]:
-    """Return the clips of the split's training tasks, every data folder's, and the hash of what they hold."""
-    tasks, digest = [], hashlib.blake2b(digest_size=16)
-    for folder in config.data:
-        for name in find_split(config.split).train:
+def _load_pool(model: VLP, config: TrainConfig) -> tuple[TaskPool, str]:
+    """Return the clips of the split's training tasks, of every data folder, and the hash of what they hold."""
+    pool, digest = [], hashlib.blake2b(digest_size=16)
+    model.eval()
+    for name in find_split(config.split).train:
+        folders = []
+        for folder in config.data:
             data = Trajectories.load(folder / f"{name}.npz")
             digest.update(data.fingerprint().encode())
-            model.eval()
-            tasks.append(
-                task_clips(
-                    data,
-                    model.encoders,
-                    config.view,
-                    config.grid,
-                    config.model.n_frames,
-                    config.cache,
-                )
+            clips = task_clips(
+                data,
+                model.encoders,
+                config.view,
+                config.grid,
+                config.model.n_frames,
+                config.cache,
             )
-    return tasks, digest.hexdigest()
+            folders.append(clips)
+        pool.append(folders)
+    return pool, digest.hexdigest()
 
 
 def _check_same_config(config: TrainConfig) -> None:

@@ -50,7 +50,7 @@ class VLPConfig:
     match_width: int = 64
     """Width in which what a clip shows and what a sentence speaks of are compared (ours); 0: no such comparison, the
     score is the head's alone, as published."""
-    match_worth: float = 8.0
+    match_worth: float = 14.0
     """Score of a clip that shows what the sentence speaks of and has got nowhere yet."""
 
 

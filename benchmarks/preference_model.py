@@ -5,7 +5,7 @@
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tyro
@@ -57,8 +57,8 @@ def measure(config: Config) -> list[Record]:
         )
     )
     seconds = time.perf_counter() - started
-    scale = f"{config.n_pairs} pairs a figure, 5 held-out sentences a task, model {result['fingerprint']}"
-    figures = {**result["tasks"], "mean": result["mean"]}
+    scale = f"{config.n_pairs} pairs a figure, 5 held-out sentences a task, model {result.about['fingerprint']}"
+    figures = {**{task.task_name: asdict(task) for task in result.tasks}, "mean": result.mean}
     records = [
         Record.now(
             task=name,

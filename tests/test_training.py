@@ -1,6 +1,7 @@
 """Training a preference model: labels, batches, a resumed run, and what it learns."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,7 @@ from vlp_gym.training import trainer
 from vlp_gym.training.batches import BatchConfig, TaskPool, match_batch, preference_batch
 from vlp_gym.training.clips import clips_of
 from vlp_gym.training.collect import CollectConfig, collect
-from vlp_gym.training.evaluation import (
-    EvaluateConfig,
-    agreement,
-    evaluate,
-    random_pairs,
-)
+from vlp_gym.training.evaluation import EvaluateConfig, evaluate
 from vlp_gym.training.frames import FrameGrid, cached_frames
 from vlp_gym.training.trainer import TrainConfig, train
 from vlp_gym.types import View
@@ -135,14 +131,22 @@ def test_start_weights_of_another_encoder_are_refused(
 
 def test_evaluation_reads_what_training_wrote(data: Path, cache: Path, tmp_path: Path) -> None:
     checkpoint = train(config(data, cache, tmp_path / "run"))
+    out = tmp_path / "r.json"
     result = evaluate(
-        EvaluateConfig(
-            checkpoint, data, cache, "tiny", n_pairs=50, device="cpu", out=tmp_path / "r.json"
-        )
+        EvaluateConfig(checkpoint, data, cache, "tiny", n_pairs=60, device="cpu", out=out)
     )
-    assert set(result["tasks"]) == set(TEST)
-    assert all(0 <= value <= 1 for name, value in result["mean"].items() if name != "ilp_delta")
-    assert (tmp_path / "r.json").exists()
+    assert [task.task_name for task in result.tasks] == list(TEST)
+    signed = ("rank_correlation", "paper_phi")
+    assert all(0 <= v <= 1 for k, v in result.mean.items() if k not in (*signed, "ilp_delta"))
+    assert all(-1 <= result.mean[name] <= 1 for name in signed)
+    written = json.loads(out.read_text())
+    assert written["tasks"]["DoorClose"]["itp"] == result.tasks[0].itp
+    # IVP and the table of which task beats which say the same.
+    assert written["beats"]["DoorClose"]["DrawerClose"] == pytest.approx(1 - result.tasks[0].ivp)
+    assert written["beats"]["DoorClose"]["DoorClose"] == 0.5
+    # Every pair counts both ways round under every sentence.
+    assert sum(written["calibration"]["DoorClose"]["count"]) > 60
+    assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_model_is_not_judged_on_tasks_that_it_was_trained_on(
@@ -194,20 +198,3 @@ def test_frames_are_drawn_once(data: Path, cache: Path, monkeypatch: pytest.Monk
     drawn = np.array(cached_frames(trajectories, view, GRID, cache / "frames"))
     monkeypatch.setattr("vlp_gym.training.frames._draw", lambda *_: pytest.fail("drawn again"))
     np.testing.assert_array_equal(cached_frames(trajectories, view, GRID, cache / "frames"), drawn)
-
-
-def test_agreement_of_a_score_with_itself_is_one_and_with_its_opposite_zero() -> None:
-    truth = np.random.default_rng(0).normal(size=20)
-    pairs = random_pairs(np.arange(20), 200, np.random.default_rng(1))
-    assert agreement(truth, truth, pairs).all_pairs == 1.0
-    assert agreement(-truth, truth, pairs).all_pairs == 0.0
-    assert agreement(np.zeros(20), truth, pairs).all_pairs == 0.5
-    assert (pairs[:, 0] != pairs[:, 1]).all()
-
-
-def test_agreement_leaves_ties_out() -> None:
-    pairs = np.array([[0, 1], [1, 2]])
-    result = agreement(np.array([0.0, 1.0, 0.0]), np.array([1.0, 1.0, 0.0]), pairs)
-    assert result.n_pairs == 1 and result.all_pairs == 1.0
-    with pytest.raises(ValueError, match="tie"):
-        agreement(np.zeros(3), np.ones(3), pairs)

@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from rich.table import Table
+from scipy.stats import spearmanr
 
 from vlp_gym.atomic import atomic_write_text
 from vlp_gym.data.trajectories import Trajectories
@@ -18,12 +21,19 @@ from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instructions import held_out_instructions
 from vlp_gym.tasks.splits import find_split
-from vlp_gym.training.behaviours import EXPLORING
+from vlp_gym.training.agreement import (
+    Calibration,
+    Pairs,
+    agreement,
+    calibration,
+    label_quality,
+    pairs_across,
+    random_pairs,
+)
+from vlp_gym.training.behaviours import EXPLORING, LEVELS
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import FrameGrid
-
-Scores = Float[np.ndarray, " clips"]
-Pairs = Int[np.ndarray, "pairs 2"]
+from vlp_gym.training.paper_protocol import PAPER_PAIRS, paper_pairs
 
 CHUNK = 128
 """Clips scored at a time."""
@@ -50,83 +60,130 @@ def score_clips(
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """Share of pairs that the scores order as the truth does, ties of the truth left out.
-
-    Attributes:
-        all_pairs: over all pairs.
-        clear_half: over the half of the pairs in which the truth differs more.
-        n_pairs: how many pairs were compared.
-    """
-
-    all_pairs: float
-    clear_half: float
-    n_pairs: int
-
-
-def agreement(score: Scores, truth: Float[np.ndarray, " clips"], pairs: Pairs) -> Agreement:
-    """Return how often `score` and `truth` order pairs alike; equal scores count one half.
-
-    >>> agreement(np.array([1.0, 2.0, 3.0]), np.array([0.0, 5.0, 4.0]), np.array([[0, 1], [1, 2], [0, 2]])).all_pairs
-    0.6666666666666666
-    """
-    gap = truth[pairs[:, 1]] - truth[pairs[:, 0]]
-    pairs, gap = pairs[gap != 0], gap[gap != 0]
-    if not len(pairs):
-        raise ValueError("all pairs tie in the truth; there is nothing to agree with")
-    said = score[pairs[:, 1]] - score[pairs[:, 0]]
-    right = np.where(said == 0, 0.5, np.sign(said) == np.sign(gap))
-    clear = np.abs(gap) >= np.median(np.abs(gap))
-    return Agreement(float(right.mean()), float(right[clear].mean()), len(pairs))
-
-
-def random_pairs(rows: Int[np.ndarray, " clips"], n_pairs: int, rng: np.random.Generator) -> Pairs:
-    """Return pairs of different clips, uniformly drawn from `rows`."""
-    first = rng.integers(0, len(rows), n_pairs)
-    second = (first + rng.integers(1, len(rows), n_pairs)) % len(rows)
-    return np.stack([rows[first], rows[second]], axis=1)
-
-
-@dataclass(frozen=True)
 class TaskReport:
-    """Figures of one task, each a mean over its held-out sentences, in [0, 1].
+    """Figures of one task, each a mean over its held-out sentences; shares in [0, 1] unless said otherwise.
 
     Attributes:
+        task_name: the task.
         itp: order of whole trajectories by level, pairs of different level uniformly drawn.
+        expert_medium: the same, of experts against medium ones alone.
+        expert_random: of experts against random ones.
+        medium_random: of medium against random ones.
         ivp: the task's trajectories over other tasks' trajectories, under its sentence.
+        ilp_delta: mean |difference of score| of two trajectories of another task, over that of the task's own.
         windows: order of segments of any behaviour by the env's return.
         windows_clear: the same, on the half of the pairs with the larger gap of return.
         exploring: order of segments of exploring behaviour by the env's return.
         exploring_clear: the same, on the half with the larger gap.
-        ilp_delta: mean |difference of score| of two trajectories of another task, over that of the task's own.
+        within_level: order of segments of one level by the env's return.
+        rank_correlation: Spearman's, of the scores of segments with their return; in [-1, 1].
+        calibration_error: mean |predicted probability - outcome| in ten bins, over the pairs of `itp`.
+        paper_accuracy: label accuracy by the paper's protocol: k-means pairs of segments of experts, medium and
+            random ones, against the env's return.
+        paper_constant: what the better constant answer gets there.
+        paper_balanced: mean of the accuracies of the two answers there.
+        paper_phi: correlation of labels and truth there; in [-1, 1].
     """
 
     task_name: str
     itp: float
+    expert_medium: float
+    expert_random: float
+    medium_random: float
     ivp: float
+    ilp_delta: float
     windows: float
     windows_clear: float
     exploring: float
     exploring_clear: float
-    ilp_delta: float
+    within_level: float
+    rank_correlation: float
+    calibration_error: float
+    paper_accuracy: float
+    paper_constant: float
+    paper_balanced: float
+    paper_phi: float
+
+
+FIGURES = tuple(field.name for field in fields(TaskReport) if field.name != "task_name")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of a model on the tasks of a split.
+
+    Attributes:
+        tasks: one report a task.
+        beats: `beats[i, j]`: share of pairs in which a trajectory of task j has a higher score than one of task i under
+            a sentence of task i; one half on the diagonal, [tasks, tasks].
+        calibration: predicted probabilities against outcomes, one a task, over the pairs of `itp` and all sentences.
+        about: which model, data and protocol; plain JSON.
+    """
+
+    tasks: tuple[TaskReport, ...]
+    beats: Float[np.ndarray, "tasks tasks"]
+    calibration: tuple[Calibration, ...]
+    about: dict[str, Any]
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Mean of each figure over the tasks."""
+        return {
+            name: float(np.mean([getattr(task, name) for task in self.tasks])) for name in FIGURES
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON; null where nothing was observed."""
+        names = [task.task_name for task in self.tasks]
+        return {
+            **self.about,
+            "tasks": {
+                task.task_name: {name: getattr(task, name) for name in FIGURES}
+                for task in self.tasks
+            },
+            "mean": self.mean,
+            "beats": {
+                name: dict(zip(names, row.tolist(), strict=True))
+                for name, row in zip(names, self.beats, strict=True)
+            },
+            "calibration": {
+                name: {
+                    "predicted": [None if np.isnan(p) else float(p) for p in curve.predicted],
+                    "observed": [None if np.isnan(p) else float(p) for p in curve.observed],
+                    "count": curve.count.tolist(),
+                    "error": curve.error,
+                }
+                for name, curve in zip(names, self.calibration, strict=True)
+            },
+        }
+
+    def __rich__(self) -> Table:
+        """Return the figures as a table, tasks in columns."""
+        table = Table("figure", *[task.task_name for task in self.tasks], "mean")
+        for name in FIGURES:
+            values = [*(getattr(task, name) for task in self.tasks), self.mean[name]]
+            table.add_row(name, *[f"{value:.3f}" for value in values])
+        return table
 
 
 def evaluate_task(
     model: VLP,
+    data: Trajectories,
     task: TaskClips,
     strangers: Sequence[TaskClips],
     sentences: Sequence[str],
     n_pairs: int,
     seed: int,
-) -> TaskReport:
-    """Return the figures of one task.
+) -> tuple[TaskReport, Float[np.ndarray, " strangers"], Calibration]:
+    """Return the figures of one task, how often each other task's trajectories beat its own, and its calibration.
 
     Args:
         model: the preference model.
-        task: clips of the task.
+        data: trajectories of the task.
+        task: their clips.
         strangers: clips of other tasks, for IVP and ILP.
         sentences: instructions of the task.
-        n_pairs: pairs drawn for every figure.
+        n_pairs: pairs drawn for every figure but those of the paper's protocol, which has its own number.
         seed: decides the pairs.
     """
     rng = np.random.default_rng(seed)
@@ -134,42 +191,69 @@ def evaluate_task(
     own = score_clips(model, task, np.arange(len(clips)), sentences)
     whole, window = np.flatnonzero(clips.whole), np.flatnonzero(~clips.whole)
     exploring = window[np.isin(clips.behaviour[window], EXPLORING)]
+    level, env_return = clips.level.astype(float), clips.env_return
 
-    def mean_over(
-        rows: Int[np.ndarray, " rows"], truth: Float[np.ndarray, " clips"]
-    ) -> tuple[float, float]:
-        pairs = random_pairs(rows, n_pairs, rng)
+    def ordered(truth: Float[np.ndarray, " clips"], pairs: Pairs) -> tuple[float, float]:
         both = [agreement(score, truth, pairs) for score in own]
         return float(np.mean([a.all_pairs for a in both])), float(
             np.mean([a.clear_half for a in both])
         )
 
-    foreign = np.concatenate(
-        [
-            score_clips(model, other, np.flatnonzero(other.clips.whole), sentences)
-            for other in strangers
-        ],
-        axis=1,
-    )
-    itp, _ = mean_over(whole, clips.level.astype(float))
-    windows, windows_clear = mean_over(window, clips.env_return)
-    explored, explored_clear = mean_over(exploring, clips.env_return)
+    by_level = random_pairs(whole, n_pairs, rng)
+    of_level = [whole[clips.level[whole] == number] for number in range(len(LEVELS))]
+    between = {
+        f"{LEVELS[high]}_{LEVELS[low]}": ordered(
+            level, pairs_across(of_level[low], of_level[high], n_pairs, rng)
+        )[0]
+        for low, high in combinations(range(len(LEVELS)), 2)
+    }
+    windows, windows_clear = ordered(env_return, random_pairs(window, n_pairs, rng))
+    explored, explored_clear = ordered(env_return, random_pairs(exploring, n_pairs, rng))
+    within = [
+        random_pairs(window[clips.behaviour[window] == name], n_pairs // 3, rng) for name in LEVELS
+    ]
+    curves = calibration(own, level, by_level)
+    quality = [
+        label_quality(score, env_return, paper_pairs(data, clips, PAPER_PAIRS, seed))
+        for score in own
+    ]
+
     mine = own[:, whole]
-    ivp = (mine[:, :, None] > foreign[:, None, :]).mean()
-    per_other = np.split(
-        foreign, np.cumsum([int(o.clips.whole.sum()) for o in strangers])[:-1], axis=1
+    foreign = [
+        score_clips(model, other, np.flatnonzero(other.clips.whole), sentences)
+        for other in strangers
+    ]
+    beaten = np.array([_beats(theirs, mine) for theirs in foreign])
+    sizes = np.array([theirs.shape[1] for theirs in foreign])
+    report = TaskReport(
+        task_name=clips.task_name,
+        itp=ordered(level, by_level)[0],
+        **between,
+        ivp=float(1 - np.average(beaten, weights=sizes)),
+        ilp_delta=float(np.mean([_mean_gap(theirs) for theirs in foreign]))
+        / max(_mean_gap(mine), 1e-9),
+        windows=windows,
+        windows_clear=windows_clear,
+        exploring=explored,
+        exploring_clear=explored_clear,
+        within_level=ordered(env_return, np.concatenate(within))[0],
+        rank_correlation=float(
+            np.mean([spearmanr(s[window], env_return[window]).statistic for s in own])
+        ),
+        calibration_error=curves.error,
+        paper_accuracy=float(np.mean([q.accuracy for q in quality])),
+        paper_constant=float(np.mean([q.constant for q in quality])),
+        paper_balanced=float(np.mean([q.balanced for q in quality])),
+        paper_phi=float(np.mean([q.phi for q in quality])),
     )
-    ilp_delta = np.mean([_mean_gap(scores) for scores in per_other]) / max(_mean_gap(mine), 1e-9)
-    return TaskReport(
-        clips.task_name,
-        itp,
-        float(ivp),
-        windows,
-        windows_clear,
-        explored,
-        explored_clear,
-        float(ilp_delta),
-    )
+    return report, beaten, curves
+
+
+def _beats(
+    theirs: Float[np.ndarray, "sentences others"], mine: Float[np.ndarray, "sentences clips"]
+) -> float:
+    """Return how often `theirs` is not below `mine`: a score that says nothing about IVP fails it."""
+    return float((theirs[:, None, :] >= mine[:, :, None]).mean())
 
 
 def _mean_gap(scores: Float[np.ndarray, "sentences clips"]) -> float:
@@ -188,17 +272,15 @@ class EvaluateConfig:
     """Drawn frames and encoder features."""
     split: str = "paper"
     n_pairs: int = 4000
-    """Pairs of every figure and task."""
+    """Pairs of every figure and task, but for those of the paper's protocol: it has 100."""
     seed: int = 0
     device: str = "auto"
     out: Path | None = None
-    """JSON file for the figures; None prints only."""
+    """JSON file for the figures, and beside it a page of pictures (.png); None prints only."""
 
 
-def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+def evaluate(config: EvaluateConfig) -> Evaluation:
     """Return the figures of a model on the test tasks of a split, each task under its held-out sentences.
-
-    The result maps "tasks" to one `TaskReport` a task and "mean" to the mean of each figure.
 
     Raises:
         CheckpointError: the checkpoint or the data are missing or damaged, or the model was trained on a test task.
@@ -210,30 +292,37 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             f"this model was trained on test tasks of split {config.split!r}: {sorted(leaked)}"
         )
     model, grid = checkpoint.model, FrameGrid(checkpoint.frame_stride)
+    data = [Trajectories.load(config.data / f"{name}.npz") for name in names]
     tasks = [
-        task_clips(
-            Trajectories.load(config.data / f"{name}.npz"),
-            model.encoders,
-            checkpoint.view,
-            grid,
-            model.config.n_frames,
-            config.cache,
-        )
-        for name in names
+        task_clips(each, model.encoders, checkpoint.view, grid, model.config.n_frames, config.cache)
+        for each in data
     ]
-    reports = []
-    for task in tasks:
-        strangers = [other for other in tasks if other is not task]
-        sentences = held_out_instructions(task.clips.task_name)
-        reports.append(
-            asdict(evaluate_task(model, task, strangers, sentences, config.n_pairs, config.seed))
+    beats = np.full((len(tasks), len(tasks)), 0.5)
+    reports, curves = [], []
+    for i, task in enumerate(tasks):
+        others = [j for j in range(len(tasks)) if j != i]
+        report, beats[i, others], curve = evaluate_task(
+            model,
+            data[i],
+            task,
+            [tasks[j] for j in others],
+            held_out_instructions(task.clips.task_name),
+            config.n_pairs,
+            config.seed,
         )
-    figures = [name for name in reports[0] if name != "task_name"]
-    result = {
-        "tasks": {report["task_name"]: {k: report[k] for k in figures} for report in reports},
-        "mean": {k: float(np.mean([report[k] for report in reports])) for k in figures},
+        reports.append(report)
+        curves.append(curve)
+    about = {
         "fingerprint": checkpoint.training.get("fingerprint"),
+        "split": config.split,
+        "n_pairs": config.n_pairs,
+        "paper_pairs": PAPER_PAIRS,
+        "seed": config.seed,
     }
+    result = Evaluation(tuple(reports), beats, tuple(curves), about)
     if config.out is not None:
-        atomic_write_text(config.out, json.dumps(result, indent=1) + "\n")
+        from vlp_gym.training.evaluation_page import write_page  # noqa: PLC0415
+
+        atomic_write_text(config.out, json.dumps(result.as_json(), indent=1) + "\n")
+        write_page(result, config.out.with_suffix(".png"))
     return result

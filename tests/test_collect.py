@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from vlp_gym.data.trajectories import Trajectories
-from vlp_gym.errors import CheckpointError
+from vlp_gym.errors import CheckpointError, UnknownNameError
 from vlp_gym.tasks.metaworld import TASKS
 from vlp_gym.training.behaviours import BEHAVIOURS, LEVELS
-from vlp_gym.training.collect import CollectConfig, collect, collect_task
+from vlp_gym.training.collect import EPISODES, CollectConfig, collect, collect_task
 
 FEW = {"expert": 1, "mixture": 1}
 
@@ -55,7 +55,9 @@ def test_every_behaviour_acts_within_the_box_and_moves(behaviour: str) -> None:
 
 def test_collecting_again_keeps_what_is_there_and_adds_what_is_missing(tmp_path: Path) -> None:
     def config(*tasks: str) -> CollectConfig:
-        return CollectConfig(tmp_path, tasks, {"random": 1}, n_steps=20, workers=1)
+        return CollectConfig(
+            out=tmp_path, tasks=tasks, episodes={"random": 1}, n_steps=20, workers=1
+        )
 
     collect(config("Reach"))
     written = (tmp_path / "Reach.npz").stat().st_mtime_ns
@@ -66,9 +68,15 @@ def test_collecting_again_keeps_what_is_there_and_adds_what_is_missing(tmp_path:
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
-    collect(CollectConfig(tmp_path, ("Reach",), {"random": 1}, n_steps=20, workers=1))
+    collect(
+        CollectConfig(out=tmp_path, tasks=("Reach",), episodes={"random": 1}, n_steps=20, workers=1)
+    )
     with pytest.raises(CheckpointError, match="other settings"):
-        collect(CollectConfig(tmp_path, ("Reach",), {"random": 2}, n_steps=20, workers=1))
+        collect(
+            CollectConfig(
+                out=tmp_path, tasks=("Reach",), episodes={"random": 2}, n_steps=20, workers=1
+            )
+        )
 
 
 def test_trajectories_come_back_as_they_were(tmp_path: Path) -> None:
@@ -92,3 +100,21 @@ def test_a_half_written_file_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_says_how_to_make_it(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="vlp collect"):
         Trajectories.load(tmp_path / "d.npz")
+
+
+def test_the_papers_data_set_has_32_trajectories_of_three_levels() -> None:
+    assert EPISODES["mtvlp"] == dict.fromkeys(LEVELS, 32)
+    assert set(EPISODES["graded"]) == set(BEHAVIOURS)
+
+
+def test_kind_and_seed_name_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(EPISODES, "mtvlp", {"random": 1})
+    made = collect(CollectConfig(kind="mtvlp", tasks=("Reach",), n_steps=5, seed=3, workers=1))
+    assert made == Path("data/mtvlp-3") and (tmp_path / made / "Reach.npz").exists()
+
+
+def test_an_unknown_behaviour_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="wander"):
+        collect(CollectConfig(out=tmp_path / "new", episodes={"wandering": 1}))
+    assert not (tmp_path / "new").exists()

@@ -30,7 +30,10 @@ GRID = FrameGrid(stride=8)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    return collect(CollectConfig(folder, TRAIN + TEST, EPISODES, n_steps=60, workers=1))
+    settings = CollectConfig(
+        out=folder, tasks=TRAIN + TEST, episodes=EPISODES, n_steps=60, workers=1
+    )
+    return collect(settings)
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,16 @@ import logging
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from vlp_gym.atomic import atomic_write_text
 from vlp_gym.data.trajectories import Trajectories
-from vlp_gym.errors import CheckpointError
+from vlp_gym.errors import CheckpointError, UnknownNameError
 from vlp_gym.scenes.metaworld import make_sawyer, scripted_policy, seed_sawyer
 from vlp_gym.scenes.mujoco import MujocoScene
 from vlp_gym.tasks.metaworld import TASKS, find_task
@@ -29,27 +29,35 @@ from vlp_gym.training.behaviours import (
 logger = logging.getLogger(__name__)
 
 
+EPISODES: dict[str, dict[str, int]] = {
+    "graded": {
+        "expert": 6,
+        "medium": 6,
+        "random": 6,
+        "noisy": 6,
+        "correlated": 12,
+        "mixture": 14,
+        "stop": 10,
+        "wander": 12,
+    },
+    "mtvlp": {"expert": 32, "medium": 32, "random": 32},
+}
+"""Episodes a task of each behaviour: `graded`, of which the bundled model was trained, and the paper's three levels."""
+
+
 @dataclass(frozen=True)
 class CollectConfig:
-    """What to collect. The defaults are the data set of the bundled model."""
+    """What to collect. The defaults are the first half of the bundled model's data set; seed 1 is the other."""
 
-    out: Path = Path("data/graded-0")
-    """Folder of the data set: `config.json` and one `<Task>.npz` a task."""
+    kind: Literal["graded", "mtvlp"] = "graded"
+    """`graded`: the paper's levels and what lies between and beside them; `mtvlp`: the paper's data set (32
+    trajectories of every level)."""
+    out: Path | None = None
+    """Folder of the data set: `config.json` and one `<Task>.npz` a task; None: data/KIND-SEED."""
     tasks: tuple[str, ...] = ()
     """Names of tasks; empty means all 50."""
-    episodes: dict[str, int] = field(
-        default_factory=lambda: {
-            "expert": 6,
-            "medium": 6,
-            "random": 6,
-            "noisy": 6,
-            "correlated": 12,
-            "mixture": 14,
-            "stop": 10,
-            "wander": 12,
-        }  # fmt: skip
-    )
-    """Episodes a task of each behaviour."""
+    episodes: dict[str, int] | None = None
+    """Episodes a task of each behaviour; None: those of the kind."""
     n_steps: int = 150
     """Steps of an episode; scripted experts succeed within 150 in every task."""
     seed: int = 0
@@ -64,21 +72,25 @@ def collect(config: CollectConfig) -> Path:
 
     Raises:
         CheckpointError: the folder holds a data set of another configuration.
+        UnknownNameError: no such task or behaviour.
     """
     names = [find_task(name).name for name in config.tasks] or list(TASKS)
-    config.out.mkdir(parents=True, exist_ok=True)
-    _check_same_settings(config)
-    missing = [name for name in names if not (config.out / f"{name}.npz").exists()]
-    jobs = [
-        (name, config.episodes, config.n_steps, config.seed, config.out / f"{name}.npz")
-        for name in missing
-    ]
+    episodes = EPISODES[config.kind] if config.episodes is None else config.episodes
+    if unknown := set(episodes) - set(BEHAVIOURS):
+        raise UnknownNameError.of("behaviour", min(unknown), list(BEHAVIOURS))
+    out = config.out or Path("data") / f"{config.kind}-{config.seed}"
+    out.mkdir(parents=True, exist_ok=True)
+    _check_same_settings(
+        out, {"episodes": episodes, "n_steps": config.n_steps, "seed": config.seed}
+    )
+    missing = [name for name in names if not (out / f"{name}.npz").exists()]
+    jobs = [(name, episodes, config.n_steps, config.seed, out / f"{name}.npz") for name in missing]
     with tqdm(
         total=len(names), initial=len(names) - len(missing), desc="tasks", disable=None
     ) as bar:
         for _ in _run(jobs, config.workers):
             bar.update()
-    return config.out
+    return out
 
 
 def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[str]:
@@ -90,12 +102,11 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[str]:
             yield done.result()
 
 
-def _check_same_settings(config: CollectConfig) -> None:
-    settings = {k: v for k, v in asdict(config).items() if k in ("episodes", "n_steps", "seed")}
-    path = config.out / "config.json"
+def _check_same_settings(out: Path, settings: dict[str, Any]) -> None:
+    path = out / "config.json"
     if path.exists() and json.loads(path.read_text()) != settings:
         raise CheckpointError(
-            f"{config.out} holds a data set of other settings ({path.read_text().strip()}); choose another folder"
+            f"{out} holds a data set of other settings ({path.read_text().strip()}); choose another folder"
         )
     atomic_write_text(path, json.dumps(settings, indent=1) + "\n")
 

@@ -17,7 +17,7 @@ from vlp_gym.training import trainer
 from vlp_gym.training.batches import BatchConfig, TaskPool, match_batch, preference_batch
 from vlp_gym.training.clips import clips_of
 from vlp_gym.training.collect import CollectConfig, collect
-from vlp_gym.training.evaluation import EvaluateConfig, evaluate
+from vlp_gym.training.evaluation import EvaluateConfig, _turned, evaluate
 from vlp_gym.training.frames import FrameGrid, cached_frames
 from vlp_gym.training.trainer import TrainConfig, train
 from vlp_gym.types import View
@@ -150,6 +150,16 @@ def test_evaluation_reads_what_training_wrote(data: Path, cache: Path, tmp_path:
     # Every pair counts both ways round under every sentence.
     assert sum(written["calibration"]["DoorClose"]["count"]) > 60
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_opposite_sentence_turns_labels_round_or_does_not() -> None:
+    own = np.random.default_rng(0).normal(size=(2, 5))
+    whole, level = np.array([1, 3, 4]), np.array([-1.0, 0.0, -1.0, 1.0, 1.0])
+    pairs = np.array([[1, 3], [3, 4], [4, 1]])  # the second ties
+    same = own[:1].repeat(2, axis=0)
+    assert _turned(same, -same[:, whole], whole, pairs, level) == 1.0
+    assert _turned(same, same[:, whole], whole, pairs, level) == 0.0
+    assert _turned(same, np.stack([same[0, whole], -same[0, whole]]), whole, pairs, level) == 0.5
 
 
 def test_a_model_is_not_judged_on_tasks_that_it_was_trained_on(

@@ -1,10 +1,12 @@
 """How good a preference model is on tasks, and in words, that it was not trained on."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from vlp_gym.models.checkpoint import load_checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instructions import held_out_instructions
+from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.agreement import (
     Calibration,
@@ -77,6 +80,8 @@ class TaskReport:
         exploring_clear: the same, on the half with the larger gap.
         within_level: order of segments of one level by the env's return.
         rank_correlation: Spearman's, of the scores of segments with their return; in [-1, 1].
+        opposite: of pairs of different level, those whose label turns round under a sentence of the task that
+            undoes this one; None where there is no such task.
         calibration_error: mean |predicted probability - outcome| in ten bins, over the pairs of `itp`.
         paper_accuracy: label accuracy by the paper's protocol: k-means pairs of segments of experts, medium and
             random ones, against the env's return.
@@ -98,6 +103,7 @@ class TaskReport:
     exploring_clear: float
     within_level: float
     rank_correlation: float
+    opposite: float | None
     calibration_error: float
     paper_accuracy: float
     paper_constant: float
@@ -127,10 +133,10 @@ class Evaluation:
 
     @property
     def mean(self) -> dict[str, float]:
-        """Mean of each figure over the tasks."""
-        return {
-            name: float(np.mean([getattr(task, name) for task in self.tasks])) for name in FIGURES
-        }
+        """Mean of each figure over the tasks that have it; NaN where none has."""
+        values = {name: [getattr(task, name) for task in self.tasks] for name in FIGURES}
+        known = {name: [v for v in column if v is not None] for name, column in values.items()}
+        return {name: fmean(column) if column else math.nan for name, column in known.items()}
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain JSON; null where nothing was observed."""
@@ -141,7 +147,7 @@ class Evaluation:
                 task.task_name: {name: getattr(task, name) for name in FIGURES}
                 for task in self.tasks
             },
-            "mean": self.mean,
+            "mean": {k: None if math.isnan(v) else v for k, v in self.mean.items()},
             "beats": {
                 name: dict(zip(names, row.tolist(), strict=True))
                 for name, row in zip(names, self.beats, strict=True)
@@ -162,7 +168,7 @@ class Evaluation:
         table = Table("figure", *[task.task_name for task in self.tasks], "mean")
         for name in FIGURES:
             values = [*(getattr(task, name) for task in self.tasks), self.mean[name]]
-            table.add_row(name, *[f"{value:.3f}" for value in values])
+            table.add_row(name, *["-" if value is None else f"{value:.3f}" for value in values])
         return table
 
 
@@ -189,6 +195,8 @@ def evaluate_task(
     rng = np.random.default_rng(seed)
     clips = task.clips
     own = score_clips(model, task, np.arange(len(clips)), sentences)
+    counterpart = find_task(clips.task_name).counterpart
+    undoing = held_out_instructions(counterpart) if counterpart else ()
     whole, window = np.flatnonzero(clips.whole), np.flatnonzero(~clips.whole)
     exploring = window[np.isin(clips.behaviour[window], EXPLORING)]
     level, env_return = clips.level.astype(float), clips.env_return
@@ -240,6 +248,9 @@ def evaluate_task(
         rank_correlation=float(
             np.mean([spearmanr(s[window], env_return[window]).statistic for s in own])
         ),
+        opposite=_turned(own, score_clips(model, task, whole, undoing), whole, by_level, level)
+        if undoing
+        else None,
         calibration_error=curves.error,
         paper_accuracy=float(np.mean([q.accuracy for q in quality])),
         paper_constant=float(np.mean([q.constant for q in quality])),
@@ -247,6 +258,21 @@ def evaluate_task(
         paper_phi=float(np.mean([q.phi for q in quality])),
     )
     return report, beaten, curves
+
+
+def _turned(
+    own: Float[np.ndarray, "sentences clips"],
+    undoing: Float[np.ndarray, "others whole"],
+    whole: Int[np.ndarray, " whole"],
+    pairs: Int[np.ndarray, "pairs 2"],
+    level: Float[np.ndarray, " clips"],
+) -> float:
+    """Return how often a pair of different level gets opposite labels under the two kinds of sentence."""
+    pairs = pairs[level[pairs[:, 0]] != level[pairs[:, 1]]]
+    place = np.searchsorted(whole, pairs)
+    said = np.sign(own[:, pairs[:, 1]] - own[:, pairs[:, 0]])
+    unsaid = np.sign(undoing[:, place[:, 1]] - undoing[:, place[:, 0]])
+    return float((said[:, None] * unsaid[None] < 0).mean())
 
 
 def _beats(

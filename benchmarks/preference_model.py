@@ -59,7 +59,10 @@ def measure(config: Config) -> list[Record]:
         )
     )
     seconds = time.perf_counter() - started
-    scale = f"{config.n_pairs} pairs a figure, of k-means 100; 5 held-out sentences a task; trained on data {result.about['fingerprint']}"
+    scale = (
+        f"{config.n_pairs} pairs a figure, of k-means {result.about['paper_pairs']}; 5 held-out sentences a task; "
+        f"trained on data {result.about['fingerprint']}"
+    )
     figures = {**{task.task_name: asdict(task) for task in result.tasks}, "mean": result.mean}
     records = [
         Record.now(

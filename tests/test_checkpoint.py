@@ -9,7 +9,7 @@ import torch
 
 from tests.tiny_vlp import SIZE_PX, tiny_checkpoint, tiny_model
 from vlp_gym.errors import CheckpointError
-from vlp_gym.models.checkpoint import BUNDLED, load_checkpoint
+from vlp_gym.models.checkpoint import BUNDLED, Checkpoint
 from vlp_gym.scorers import load_scorer
 from vlp_gym.types import Task
 
@@ -22,7 +22,7 @@ def some_clips(n_clips: int = 3) -> np.ndarray:
 
 
 def test_a_loaded_model_scores_as_the_saved_one(tmp_path: Path) -> None:
-    loaded = load_checkpoint(tiny_checkpoint(tmp_path / "c")).model
+    loaded = Checkpoint.from_pretrained(tiny_checkpoint(tmp_path / "c")).model
     model = tiny_model()
     words = torch.stack([model.encoders.tokenize("close the door")] * 3)
     clips = torch.from_numpy(some_clips())
@@ -57,7 +57,7 @@ def test_clips_of_wrong_size_or_range_are_refused(tmp_path: Path, clips: np.ndar
 
 def test_a_missing_checkpoint_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="leave the checkpoint out"):
-        load_checkpoint(tmp_path / "nowhere")
+        Checkpoint.from_pretrained(tmp_path / "nowhere")
 
 
 def test_cut_weights_are_refused(tmp_path: Path) -> None:
@@ -65,14 +65,14 @@ def test_cut_weights_are_refused(tmp_path: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="damaged"):
-        load_checkpoint(folder)
+        Checkpoint.from_pretrained(folder)
 
 
 def test_weights_without_their_file_are_refused(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "c")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="copy the whole folder"):
-        load_checkpoint(folder)
+        Checkpoint.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(
@@ -91,20 +91,81 @@ def test_a_foreign_config_is_refused(
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(CheckpointError, match=message):
-        load_checkpoint(folder)
+        Checkpoint.from_pretrained(folder)
 
 
 def test_a_config_that_is_no_json_is_refused(tmp_path: Path) -> None:
     folder = tiny_checkpoint(tmp_path / "c")
     (folder / "config.json").write_text("{")
     with pytest.raises(CheckpointError, match="not JSON"):
-        load_checkpoint(folder)
+        Checkpoint.from_pretrained(folder)
 
 
 def test_the_bundled_checkpoint_is_small_and_never_saw_the_test_tasks() -> None:
     from vlp_gym.tasks.splits import SPLITS
 
     assert sum(file.stat().st_size for file in BUNDLED.iterdir()) <= 40e6
-    training = load_checkpoint().training
+    training = Checkpoint.from_pretrained().training
     assert not set(training["train_tasks"]) & set(SPLITS["paper"].test)
     assert len(training["train_tasks"]) == 45
+
+
+def test_a_folder_may_be_named_as_open_clip_names_it(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "c")
+    plain, named = (Checkpoint.from_pretrained(s) for s in (folder, f"local-dir:{folder}"))
+    assert plain.training == named.training
+
+
+def test_what_is_saved_again_is_the_same_to_the_byte(tmp_path: Path) -> None:
+    first = tiny_checkpoint(tmp_path / "first")
+    second = Checkpoint.from_pretrained(first).save_pretrained(tmp_path / "second")
+    for name in ("model.safetensors", "config.json", "README.md"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["nobody/nothing", "nobody/nothing@v1", "not a name", ""])
+def test_a_hub_that_does_not_answer_says_what_to_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match="name its path"):
+        Checkpoint.from_pretrained(f"hf-hub:{name}")
+
+
+def test_a_checkpoint_comes_out_of_the_hubs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The layout of huggingface_hub's cache: refs name a commit, snapshots hold its files.
+    repo, commit = tmp_path / "models--me--vlp", "a" * 40
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(commit)
+    tiny_checkpoint(repo / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert Checkpoint.from_pretrained("hf-hub:me/vlp").training["train_tasks"] == ["DoorOpen"]
+
+
+def test_a_push_uploads_the_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded: dict[str, bytes] = {}
+    made: dict[str, object] = {}
+
+    class Hub:
+        def __init__(self, token: str | None) -> None:
+            made["token"] = token
+
+        def create_repo(self, repo_id: str, **options: object) -> None:
+            made[repo_id] = options
+
+        def upload_folder(self, repo_id: str, folder_path: Path) -> str:
+            uploaded.update({path.name: path.read_bytes() for path in folder_path.iterdir()})
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    folder = tiny_checkpoint(tmp_path / "c")
+    address = Checkpoint.from_pretrained(folder).push_to_hub("me/vlp", token="secret")
+    assert address == "https://hub/me/vlp"
+    assert made == {"token": "secret", "me/vlp": {"private": True, "exist_ok": True}}
+    assert uploaded == {path.name: path.read_bytes() for path in folder.iterdir()}

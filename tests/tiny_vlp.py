@@ -6,7 +6,7 @@ from pathlib import Path
 import open_clip
 import torch
 
-from vlp_gym.models.checkpoint import Checkpoint, save_checkpoint
+from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.vlp import VLP, VLPConfig
 from vlp_gym.types import View
 
@@ -58,5 +58,4 @@ def tiny_checkpoint(folder: Path, seed: int = 0) -> Path:
     """Write a small checkpoint and return its folder."""
     view = View("corner4", SIZE_PX)
     checkpoint = Checkpoint(tiny_model(seed=seed), view, 16, {"train_tasks": ["DoorOpen"]})
-    save_checkpoint(folder, checkpoint, "# a tiny model\n")
-    return folder
+    return checkpoint.save_pretrained(folder)

@@ -37,7 +37,7 @@ def make_metaworld(
         reward: what the agent is paid: "learned" from labels, or the simulator's own ("env"), without any labels.
         feedback: fields of `vlp_gym.feedback.config.FeedbackConfig` that differ from its defaults.
         camera: name of the camera of labels and pictures; None takes the one that the checkpoint was trained on.
-        checkpoint: path of a VLP checkpoint; None takes the bundled one.
+        checkpoint: folder of a VLP checkpoint, or `hf-hub:OWNER/NAME`; None takes the bundled one.
         device: where the preference model and the reward learner run, "auto" or as torch names it.
         render_mode: "rgb_array" to look at the env, or None.
         height: height of `render()`'s pictures in pixels.

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from vlp_gym.atomic import atomic_path, atomic_write_text
 from vlp_gym.errors import CheckpointError
+from vlp_gym.models.card import model_card
 from vlp_gym.models.vlp import VLP, VLPConfig
 from vlp_gym.types import View
 
@@ -23,6 +25,10 @@ BUNDLED = Path(__file__).parent.parent / "assets" / "vlp-compact"
 _HALF = (
     "encoders.clip.token_embedding.weight"  # two thirds of a compact model; kept in half precision
 )
+
+
+LOCAL, HUB = "local-dir:", "hf-hub:"
+"""How a checkpoint is named beside a plain path; `hf-hub:OWNER/NAME` or `hf-hub:OWNER/NAME@REVISION`."""
 
 
 @dataclass(frozen=True)
@@ -41,41 +47,101 @@ class Checkpoint:
     frame_stride: int
     training: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def from_pretrained(cls, source: Path | str | None = None, device: str = "cpu") -> "Checkpoint":
+        """Read a checkpoint.
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, card: str) -> None:
-    """Write a checkpoint; each file appears whole or not at all, the config last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: value.detach().cpu().contiguous()
-        for name, value in checkpoint.model.state_dict().items()
-    }
-    weights[_HALF] = weights[_HALF].half()
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt"})
-    atomic_write_text(folder / CARD, card)
-    config = {
-        "kind": KIND,
-        "format": FORMAT,
-        "model": asdict(checkpoint.model.config),
-        "view": asdict(checkpoint.view),
-        "frame_stride": checkpoint.frame_stride,
-        "training": checkpoint.training,
-    }
-    atomic_write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+        Args:
+            source: a folder that `vlp train` or `save_pretrained` wrote, with or without `local-dir:`; or
+                `hf-hub:OWNER/NAME[@REVISION]`, which is fetched because you ask for it; None is the bundled model.
+            device: where the network goes.
+
+        Raises:
+            CheckpointError: missing, damaged, of another kind or of a newer format; the message says what to do.
+        """
+        folder = find_checkpoint(source)
+        config = _read_config(folder)
+        model, view, stride = _empty_model(folder, config)
+        _load_weights(model, folder)
+        return cls(model.eval().to(torch.device(device)), view, stride, config.get("training", {}))
+
+    def save_pretrained(self, folder: Path | str) -> Path:
+        """Write weights, model card and config; each file appears whole or not at all, the config last."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {
+            name: value.detach().cpu().contiguous()
+            for name, value in self.model.state_dict().items()
+        }
+        weights[_HALF] = weights[_HALF].half()
+        with atomic_path(folder / WEIGHTS) as temporary:
+            save_file(weights, temporary, metadata={"format": "pt"})
+            temporary.chmod(0o644)  # safetensors lets nobody else read
+        atomic_write_text(folder / CARD, model_card(self))
+        config = {
+            "kind": KIND,
+            "format": FORMAT,
+            "model": asdict(self.model.config),
+            "view": asdict(self.view),
+            "frame_stride": self.frame_stride,
+            "training": self.training,
+        }
+        atomic_write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+        return folder
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True, token: str | None = None) -> str:
+        """Upload the checkpoint to the Hugging Face Hub and return its address.
+
+        Args:
+            repo_id: OWNER/NAME; made if it does not exist.
+            private: whether a repository that is made here is private.
+            token: a token that may write; None is the one you logged in with.
+
+        Raises:
+            huggingface_hub.errors.HfHubHTTPError: the hub refused.
+        """
+        from huggingface_hub import HfApi  # noqa: PLC0415
+
+        api = HfApi(token=token)
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        with TemporaryDirectory() as folder:
+            commit = api.upload_folder(repo_id=repo_id, folder_path=self.save_pretrained(folder))
+        return str(commit)
 
 
-def load_checkpoint(folder: Path | str | None = None, device: str = "cpu") -> Checkpoint:
-    """Read a checkpoint.
-
-    Args:
-        folder: what `vlp train` wrote; None is the bundled model. Nothing is ever fetched.
-        device: where the network goes.
+def find_checkpoint(source: Path | str | None) -> Path:
+    """Return the folder of a checkpoint, fetching it if its name says `hf-hub:`; nothing else is ever fetched.
 
     Raises:
-        CheckpointError: missing, damaged, of another kind or of a newer format; the message says what to do.
+        CheckpointError: the hub does not have it, or cannot be reached.
     """
-    folder = BUNDLED if folder is None else Path(folder)
-    config = _read_config(folder)
+    if source is None:
+        return BUNDLED
+    name = str(source)
+    if name.startswith(HUB):
+        return _fetched(name.removeprefix(HUB))
+    return Path(name.removeprefix(LOCAL))
+
+
+def _fetched(name: str) -> Path:
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError  # noqa: PLC0415
+
+    repo_id, _, revision = name.partition("@")
+    try:
+        # Raises ConnectionError or LocalEntryNotFoundError, an OSError, when the hub is out of reach.
+        folder = snapshot_download(
+            repo_id, revision=revision or None, allow_patterns=[WEIGHTS, CONFIG, CARD]
+        )
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise CheckpointError(
+            f"{HUB}{name} cannot be fetched ({type(error).__name__}: {error}); check the name and the network, or "
+            "download the folder elsewhere and name its path"
+        ) from error
+    return Path(folder)
+
+
+def _empty_model(folder: Path, config: dict[str, Any]) -> tuple[VLP, View, int]:
     try:
         sizes: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in config["model"].items()
@@ -90,6 +156,10 @@ def load_checkpoint(folder: Path | str | None = None, device: str = "cpu") -> Ch
         raise CheckpointError(
             f"{folder / CONFIG} draws {view.size_px} px frames for a model that reads {model.config.image_size_px} px"
         )
+    return model, view, stride
+
+
+def _load_weights(model: VLP, folder: Path) -> None:
     try:
         weights = load_file(folder / WEIGHTS)
         model.load_state_dict(
@@ -106,9 +176,6 @@ def load_checkpoint(folder: Path | str | None = None, device: str = "cpu") -> Ch
         raise CheckpointError(
             f"the weights in {folder / WEIGHTS} are damaged or of another model: {error}"
         ) from error
-    return Checkpoint(
-        model.eval().to(torch.device(device)), view, stride, config.get("training", {})
-    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
-from vlp_gym.models.checkpoint import Checkpoint, load_checkpoint
+from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import Words
 from vlp_gym.types import Task
@@ -40,7 +40,7 @@ class VLPScorer:
         Raises:
             CheckpointError: the checkpoint is missing or damaged.
         """
-        return cls(load_checkpoint(checkpoint, str(resolve_device(device))))
+        return cls(Checkpoint.from_pretrained(checkpoint, str(resolve_device(device))))
 
     @torch.inference_mode()
     def __call__(

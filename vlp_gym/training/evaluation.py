@@ -18,7 +18,7 @@ from scipy.stats import spearmanr
 from vlp_gym.atomic import atomic_write_text
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError
-from vlp_gym.models.checkpoint import load_checkpoint
+from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instructions import held_out_instructions
@@ -311,7 +311,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     Raises:
         CheckpointError: the checkpoint or the data are missing or damaged, or the model was trained on a test task.
     """
-    checkpoint = load_checkpoint(config.checkpoint, str(resolve_device(config.device)))
+    checkpoint = Checkpoint.from_pretrained(config.checkpoint, str(resolve_device(config.device)))
     names = find_split(config.split).test
     if leaked := set(names) & set(checkpoint.training.get("train_tasks", ())):
         raise CheckpointError(

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from vlp_gym.atomic import atomic_path, atomic_write_text
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError
-from vlp_gym.models.checkpoint import Checkpoint, save_checkpoint
+from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP, VLPConfig
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA
@@ -33,7 +33,6 @@ from vlp_gym.training.batches import (
     match_batch,
     preference_batch,
 )
-from vlp_gym.training.card import model_card
 from vlp_gym.training.features import task_clips
 from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.losses import ilp_loss, itp_loss, ivp_loss, match_loss
@@ -336,5 +335,4 @@ def _export(run: _Run, fingerprint: str) -> Path:
     }  # fmt: skip
     folder = config.out / "checkpoint"
     checkpoint = Checkpoint(averaged.eval(), config.view, config.grid.stride, training)
-    save_checkpoint(folder, checkpoint, model_card(checkpoint))
-    return folder
+    return checkpoint.save_pretrained(folder)

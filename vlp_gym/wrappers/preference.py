@@ -38,7 +38,7 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         reward: "learned", or "env" for the simulator's own, without recording or labels.
         feedback: fields of `FeedbackConfig` that differ from its defaults.
         camera: name of the camera of the labeler's frames; None: that of the checkpoint.
-        checkpoint: path of a VLP checkpoint; None takes the bundled one.
+        checkpoint: folder of a VLP checkpoint, or `hf-hub:OWNER/NAME`; None takes the bundled one.
         device: where preference model and reward learner run, "auto" or as torch names it.
         preset: drawing quality, see `vlp_gym.scenes.renderer.PRESETS`.
 

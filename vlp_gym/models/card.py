@@ -1,6 +1,9 @@
 """The model card of a checkpoint."""
 
-from vlp_gym.models.checkpoint import Checkpoint
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vlp_gym.models.checkpoint import Checkpoint
 
 _CARD = """---
 library_name: vlp-gym
@@ -38,7 +41,7 @@ split that are not listed in `config.json` under `train_tasks` were never shown 
 """
 
 
-def model_card(checkpoint: Checkpoint) -> str:
+def model_card(checkpoint: "Checkpoint") -> str:
     """Return the model card of a checkpoint, in Markdown."""
     model, training = checkpoint.model, checkpoint.training
     return _CARD.format(

@@ -27,10 +27,10 @@ from agents.evaluation import Policy, evaluate, record_frames
 from agents.journal import Journal
 from agents.progress import Progress
 from agents.sac import SacConfig, make_sac
-from agents.video import write_video
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.sb3 import RelabelReplay
 from vlp_gym.tasks.metaworld import find_task
+from vlp_gym.video import write_video
 
 
 @dataclass(frozen=True)

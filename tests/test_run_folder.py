@@ -9,7 +9,7 @@ import pytest
 
 from agents import evaluation, run
 from agents.evaluation import episode_seeds
-from agents.video import captioned, write_video
+from vlp_gym.video import captioned, write_video
 
 
 @dataclass(frozen=True)

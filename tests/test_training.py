@@ -51,7 +51,7 @@ def config(data: Path, cache: Path, out: Path, **changes: object) -> TrainConfig
         data=(data,), out=out, cache=cache, split="tiny", model=tiny_config(),
         view=View("corner4", SIZE_PX), grid=GRID, steps=6,
         batch=BatchConfig(tasks=3, windows=3, match_tasks=3), strangers_per_task=1,
-        warmup_steps=1, device="cpu", checkpoint_every=2,
+        warmup_steps=1, device="cpu", workers=1, checkpoint_every=2,
     )  # fmt: skip
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 

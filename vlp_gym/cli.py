@@ -22,6 +22,7 @@ COMMANDS = {
     "collect": "vlp_gym.training.collect:collect",
     "train": "vlp_gym.training.trainer:train",
     "evaluate": "vlp_gym.training.evaluation:evaluate",
+    "attention": "vlp_gym.training.attention:attention",
     "label": "vlp_gym.training.labelling:label",
     "doctor": "vlp_gym.doctor:doctor",
 }

@@ -113,6 +113,10 @@ class ClipEncoders(nn.Module):
         padding = torch.zeros(self.context_length - len(tokens), dtype=tokens.dtype)
         return torch.cat([tokens, padding])
 
+    def pieces(self, tokens: Int[Tensor, " tokens"]) -> list[str]:
+        """Return the piece of text that every token stands for."""
+        return [self._tokenize.decode([int(token)]).strip() for token in tokens]
+
     def words(
         self, tokens: Int[Tensor, "sentences context"]
     ) -> tuple[Float[Tensor, "sentences words channels"], Bool[Tensor, "sentences words"]]:

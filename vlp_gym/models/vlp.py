@@ -107,8 +107,22 @@ class CrossBlock(nn.Module):
         """Return video that has read the words, and words that have seen the video."""
         return self.to_words(video, words, ~is_word), self.to_video(words, video, None)
 
+    def read(
+        self,
+        video: Float[Tensor, "clips tokens width"],
+        words: Float[Tensor, "clips words width"],
+        is_word: Bool[Tensor, "clips words"],
+    ) -> tuple[Float[Tensor, "clips tokens words"], Float[Tensor, "clips words tokens"]]:
+        """Return how much video reads of every word, and how much the words read of every video token."""
+        return (
+            self.to_words.weights(video, words, ~is_word),
+            self.to_video.weights(words, video, None),
+        )
+
 
 class _Attend(nn.Module):
+    """One side reads the other: cross-attention, then an MLP, each added to what was there."""
+
     def __init__(self, width: int, heads: int, mlp_ratio: int, dropout: float) -> None:
         super().__init__()
         self.norm_query, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(width)
@@ -130,6 +144,15 @@ class _Attend(nn.Module):
         query = query + read
         out: Tensor = query + self.mlp(query)
         return out
+
+    def weights(self, query: Tensor, context: Tensor, ignore: Tensor | None) -> Tensor:
+        """Return how much every query reads of every context token, mean over heads, [clips, queries, contexts]."""
+        context = self.norm_context(context)
+        _, weights = self.attention(
+            self.norm_query(query), context, context, key_padding_mask=ignore, need_weights=True
+        )
+        read: Tensor = weights
+        return read
 
 
 class Match(nn.Module):
@@ -269,6 +292,21 @@ class VLP(nn.Module):
         mean_word = (read * weight).sum(1) / weight.sum(1)
         out: Tensor = self.score_head(torch.cat([tokens.mean(1), mean_word], dim=-1))  # [clips, 1]
         return out.squeeze(1)
+
+    def attention(
+        self, video: Video, words: Words
+    ) -> tuple[Float[Tensor, "clips tokens words"], Float[Tensor, "clips words tokens"]]:
+        """Return what the last cross-attention reads, mean over heads; each row sums to 1.
+
+        The first tells how much every video token reads of every word, the second how much every word reads of every
+        video token (VLP, figure 4).
+        """
+        tokens, read, is_word = video.tokens, words.tokens, words.is_word
+        *before, last = self.cross_layers
+        for layer in before:
+            tokens, read = layer(tokens, read, is_word)
+        assert isinstance(last, CrossBlock)
+        return last.read(tokens, read, is_word)
 
     def join(
         self, progress: Float[Tensor, " clips"], video: Video, words: Words

@@ -47,7 +47,7 @@ class FrameGrid:
 
 def cached_frames(data: Trajectories, view: View, grid: FrameGrid, folder: Path) -> FrameArray:
     """Return the frames of all episodes as a read-only memory map, drawing them first if need be."""
-    path = folder / f"{data.task_name}-{_key(data, view, grid)}.npy"
+    path = _frames_file(data, view, grid, folder)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         steps = grid.steps(data.n_steps, data.seed)
@@ -65,8 +65,19 @@ def draw_data_set(
     folder: Path,
     workers: int,
 ) -> None:
-    """Draw the frames of many tasks in parallel; those in the cache are kept."""
-    jobs = [(data_folder / f"{name}.npz", view, grid, folder) for name in tasks]
+    """Draw the frames of many tasks in parallel; those in the cache are kept.
+
+    Raises:
+        CheckpointError: trajectories that are missing or damaged.
+    """
+    paths = [data_folder / f"{name}.npz" for name in tasks]
+    jobs = [
+        (path, view, grid, folder)
+        for path in paths
+        if not _frames_file(Trajectories.load(path), view, grid, folder).exists()
+    ]
+    if not jobs:
+        return
     # Every process draws in an OpenGL context of its own, which a forked one could not.
     from multiprocessing import get_context  # noqa: PLC0415
 
@@ -90,6 +101,7 @@ def _draw(data: Trajectories, view: View, steps: Int[np.ndarray, "episodes frame
     return frames
 
 
-def _key(data: Trajectories, view: View, grid: FrameGrid) -> str:
+def _frames_file(data: Trajectories, view: View, grid: FrameGrid, folder: Path) -> Path:
     what = json.dumps([data.fingerprint(), asdict(view), asdict(grid)], sort_keys=True)
-    return hashlib.blake2b(what.encode(), digest_size=8).hexdigest()
+    key = hashlib.blake2b(what.encode(), digest_size=8).hexdigest()
+    return folder / f"{data.task_name}-{key}.npy"

@@ -34,7 +34,7 @@ from vlp_gym.training.batches import (
     preference_batch,
 )
 from vlp_gym.training.features import task_clips
-from vlp_gym.training.frames import FrameGrid
+from vlp_gym.training.frames import FrameGrid, draw_data_set
 from vlp_gym.training.losses import ilp_loss, itp_loss, ivp_loss, match_loss
 from vlp_gym.types import View
 
@@ -77,6 +77,8 @@ class TrainConfig:
     average_from: float = 0.4
     """Share of training after which weights are averaged; the average is what is saved."""
     device: str = "auto"
+    workers: int = 2
+    """Processes that draw frames which no cache has yet."""
     seed: int = 0
     checkpoint_every: int = 250
 
@@ -293,8 +295,14 @@ def _load_start(model: VLP, path: Path) -> None:
 def _load_pool(model: VLP, config: TrainConfig) -> tuple[TaskPool, str]:
     """Return the clips of the split's training tasks, of every data folder, and the hash of what they hold."""
     pool, digest = [], hashlib.blake2b(digest_size=16)
+    names = find_split(config.split).train
+    if config.workers > 1:
+        for folder in config.data:
+            draw_data_set(
+                folder, names, config.view, config.grid, config.cache / "frames", config.workers
+            )
     model.eval()
-    for name in find_split(config.split).train:
+    for name in names:
         folders = []
         for folder in config.data:
             data = Trajectories.load(folder / f"{name}.npz")

@@ -18,7 +18,7 @@ from vlp_gym.training.batches import BatchConfig, TaskPool, match_batch, prefere
 from vlp_gym.training.clips import clips_of
 from vlp_gym.training.collect import CollectConfig, collect
 from vlp_gym.training.evaluation import EvaluateConfig, _turned, evaluate
-from vlp_gym.training.frames import FrameGrid, cached_frames
+from vlp_gym.training.frames import FrameGrid, cached_frames, draw_data_set
 from vlp_gym.training.trainer import TrainConfig, train
 from vlp_gym.types import View
 
@@ -117,6 +117,60 @@ def test_with_a_match_ivp_leaves_the_progress_alone(
     assert torch.allclose(without, with_ivp) == bool(match_width)
     if match_width:
         assert not torch.allclose(match_without, match_with)
+
+
+def test_accumulated_batches_make_one_step_of_their_mean_gradient(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = config(data, cache, tmp_path, accumulate=2)
+    torch.manual_seed(0)
+    model = trainer.VLP(settings.model)
+    pool, _ = trainer._load_pool(model, settings)
+
+    def gradients(n_batches: int, seed: int) -> torch.Tensor:
+        run = trainer._Run(dataclasses.replace(settings, accumulate=1), model, torch.device("cpu"))
+        run.rng = np.random.default_rng(seed)
+        model.zero_grad()
+        model.eval()  # batch statistics stay as they are
+        for _ in range(n_batches):
+            run._backward(pool)
+        head: torch.Tensor = model.score_head[1].weight.grad
+        return head.clone() / n_batches
+
+    run = trainer._Run(settings, model, torch.device("cpu"))
+    run.rng = np.random.default_rng(7)
+    model.zero_grad()
+    model.eval()
+    run._backward(pool)
+    run._backward(pool)
+    torch.testing.assert_close(model.score_head[1].weight.grad, gradients(2, seed=7))
+    assert not torch.allclose(gradients(1, seed=7), gradients(2, seed=7))
+
+
+def test_half_precision_trains_and_the_curves_are_for_tensorboard_too(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    half, full = (
+        config(data, cache, tmp_path / p, precision=p, steps=2) for p in ("bfloat16", "float32")
+    )
+    rows = [
+        np.genfromtxt(train(c).parent / "curve.csv", delimiter=",", names=True)
+        for c in (half, full)
+    ]
+    np.testing.assert_allclose(rows[0]["loss"], rows[1]["loss"], rtol=0.05)
+    assert (rows[0]["loss"] != rows[1]["loss"]).all()
+    assert list((tmp_path / "float32" / "tensorboard").iterdir())
+
+
+def test_frames_drawn_in_several_processes_are_the_same(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    view, folder = View("corner4", SIZE_PX), tmp_path / "frames"
+    draw_data_set(data, ("DoorOpen", "DrawerOpen"), view, GRID, folder, workers=2)
+    assert len(list(folder.iterdir())) == 2
+    trajectories = Trajectories.load(data / "DoorOpen.npz")
+    drawn = cached_frames(trajectories, view, GRID, folder)
+    np.testing.assert_array_equal(drawn, cached_frames(trajectories, view, GRID, cache / "frames"))
 
 
 def test_a_run_folder_of_other_settings_is_refused(data: Path, cache: Path, tmp_path: Path) -> None:

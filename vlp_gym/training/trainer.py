@@ -8,13 +8,15 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from vlp_gym.atomic import atomic_path, atomic_write_text
@@ -36,6 +38,7 @@ from vlp_gym.training.batches import (
 from vlp_gym.training.features import task_clips
 from vlp_gym.training.frames import FrameGrid, draw_data_set
 from vlp_gym.training.losses import ilp_loss, itp_loss, ivp_loss, match_loss
+from vlp_gym.training.probe import StateProbe
 from vlp_gym.types import View
 
 logger = logging.getLogger(__name__)
@@ -48,7 +51,7 @@ class TrainConfig:
     data: tuple[Path, ...] = (Path("data/graded-0"),)
     """Folders that `vlp collect` wrote."""
     out: Path = Path("runs/vlp")
-    """Run folder: the checkpoint, the metrics, and what a killed run resumes from."""
+    """Run folder: the checkpoint, `curve.csv`, TensorBoard logs, and what a killed run resumes from."""
     cache: Path = Path("data/cache")
     """Drawn frames and encoder features."""
     split: str = "paper"
@@ -76,30 +79,15 @@ class TrainConfig:
     warmup_steps: int = 100
     average_from: float = 0.4
     """Share of training after which weights are averaged; the average is what is saved."""
+    accumulate: int = 1
+    """Batches whose gradients make one step; for a larger batch than memory holds."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the forward pass; `auto`: bfloat16 on a GPU, float32 on a CPU."""
     device: str = "auto"
     workers: int = 2
     """Processes that draw frames which no cache has yet."""
     seed: int = 0
     checkpoint_every: int = 250
-
-
-class StateProbe(nn.Module):
-    """Reads gripper and object positions off the video tokens; thrown away after training."""
-
-    def __init__(self, width: int, n_frames: int) -> None:
-        super().__init__()
-        self.n_frames = n_frames
-        self.look = nn.Linear(width, 8)
-        self.read = nn.Sequential(
-            nn.Linear(8 * width, 128), nn.GELU(), nn.Linear(128, 6 * n_frames)
-        )
-
-    def forward(self, video: Tensor) -> Tensor:
-        """Return positions [clips, frames, 6] from tokens [clips, patches, width]."""
-        attention = self.look(video).softmax(dim=1)  # [clips, patches, 8]
-        seen = torch.einsum("cpw,cpk->ckw", video, attention).flatten(1)
-        out: Tensor = self.read(seen).unflatten(1, (self.n_frames, 6))
-        return out
 
 
 def loss_of(
@@ -181,11 +169,14 @@ def train(config: TrainConfig) -> Path:
     pool, fingerprint = _load_pool(model, config)
     run = _Run(config, model, device)
     run.resume()
-    with tqdm(total=config.steps, initial=run.step, desc="batches", disable=None) as bar:
+    bar = tqdm(total=config.steps, initial=run.step, desc="batches", disable=None)
+    board = SummaryWriter(str(config.out / "tensorboard"), purge_step=run.step + 1)
+    with bar, board:
         while run.step < config.steps:
-            bar.set_postfix(
-                {name: f"{value:.3f}" for name, value in run.advance(pool).items()}, refresh=False
-            )
+            info = run.advance(pool)
+            for name, value in info.items():
+                board.add_scalar(f"train/{name}", value, run.step)
+            bar.set_postfix({name: f"{value:.3f}" for name, value in info.items()}, refresh=False)
             bar.update()
             if run.step % config.checkpoint_every == 0 or run.step == config.steps:
                 run.save()
@@ -214,20 +205,22 @@ class _Run:
         self.rng = np.random.default_rng(config.seed)
         self.curve: list[dict[str, float]] = []
         self.seconds = 0.0
+        half = (
+            device.type == "cuda" if config.precision == "auto" else config.precision == "bfloat16"
+        )
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=half)
 
     def advance(self, pool: TaskPool) -> dict[str, float]:
-        """Take one gradient step and return its losses."""
+        """Take one gradient step and return its losses, each a mean over the batches of the step."""
         started = time.perf_counter()
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = group["top_lr"] * _schedule(self.step, config)
         self.model.train()
         self.model.encoders.clip.visual.eval()  # frozen, its batch statistics too
-        batch = preference_batch(pool, config.batch, self.rng)
-        match = None if self.model.match is None else match_batch(pool, config.batch, self.rng)
-        loss, info = loss_of(self.model, self.probe, batch, match, config)
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        parts = [self._backward(pool) for _ in range(config.accumulate)]
+        info = {name: fmean(part[name] for part in parts) for name in parts[0]}
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
         self.step += 1
@@ -235,6 +228,15 @@ class _Run:
             self.average.update_parameters(self.model)
         self.seconds += time.perf_counter() - started
         self.curve.append({"step": self.step, **info})
+        return info
+
+    def _backward(self, pool: TaskPool) -> dict[str, float]:
+        config = self.config
+        batch = preference_batch(pool, config.batch, self.rng)
+        match = None if self.model.match is None else match_batch(pool, config.batch, self.rng)
+        with self.autocast:
+            loss, info = loss_of(self.model, self.probe, batch, match, config)
+        (loss / config.accumulate).backward()  # type: ignore[no-untyped-call]
         return info
 
     @property
@@ -247,7 +249,8 @@ class _Run:
             "step": self.step, "seconds": self.seconds, "curve": self.curve,
             "model": self.model.state_dict(), "probe": self.probe.state_dict(),
             "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "torch_rng": torch.get_rng_state(), "numpy_rng": json.dumps(self.rng.bit_generator.state),
+            "torch_rng": torch.get_rng_state(), "cuda_rng": torch.cuda.get_rng_state_all(),
+            "numpy_rng": json.dumps(self.rng.bit_generator.state),
         }  # fmt: skip
         with atomic_path(self._file) as temporary:
             torch.save(state, temporary)
@@ -266,6 +269,7 @@ class _Run:
         for name in ("model", "probe", "average", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
         torch.set_rng_state(state["torch_rng"].cpu())
+        torch.cuda.set_rng_state_all([each.cpu() for each in state["cuda_rng"]])
         self.rng.bit_generator.state = json.loads(state["numpy_rng"])
         logger.info("going on from batch %d of %d", self.step, self.config.steps)
 

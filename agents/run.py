@@ -176,20 +176,25 @@ def provenance() -> dict[str, Any]:
     return {"commit": commit(), "machine": machine(), "versions": installed_versions()}
 
 
-def commit() -> str:
-    """Return the commit of this clone, "+" behind it when files differ; or "unknown"."""
+def commit(clone: Path = Path(__file__).parents[1]) -> str:
+    """Return the commit of a clone, "+" behind it when code differs; or "unknown".
+
+    Results that were just measured, and the README made of them, are no difference.
+    """
+    name = _git(clone, "rev-parse", "--short=12", "HEAD")
+    measured = (":!benchmarks/results", ":!README.md")
+    changed = _git(clone, "status", "--porcelain", "--untracked-files=no", "--", ".", *measured)
+    return f"{name}+" if name and changed else name or "unknown"
+
+
+def _git(clone: Path, *arguments: str) -> str:
     git = shutil.which("git")
     if git is None:
-        return "unknown"
-    here = Path(__file__).parent
+        return ""
     answer = subprocess.run(  # noqa: S603
-        [git, "describe", "--always", "--abbrev=12", "--dirty=+", "--match="],
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=False,
+        [git, *arguments], cwd=clone, capture_output=True, text=True, check=False
     )
-    return answer.stdout.strip() or "unknown"
+    return answer.stdout.strip() if answer.returncode == 0 else ""
 
 
 def machine() -> dict[str, Any]:

@@ -94,7 +94,8 @@ def footnote(records: Sequence[Record]) -> str:
 
 def _machine(record: Record) -> str:
     machine = {"cores": "?", "cpu": "an unknown processor", "gpu": None, **record.machine}
-    name = f"{machine['cores']} cores of {machine['cpu']}"
+    cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
+    name = f"{cores} of {machine['cpu']}"
     return f"{name}, {machine['gpu']}" if machine["gpu"] else name
 
 

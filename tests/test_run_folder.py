@@ -1,6 +1,7 @@
 """Run folders: whole files after a kill, configs that come back as they went."""
 
 import doctest
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,3 +115,24 @@ def test_a_video_holds_every_frame(tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", frames, "press the button", [False] * 12, frames_per_second=6)
     assert count_frames_and_secs(tmp_path / "a.mp4") == (12, 2.0)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_commit_says_when_code_differs_and_not_when_results_were_written(tmp_path: Path) -> None:
+    def git(*arguments: str) -> None:
+        who = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+        subprocess.run(["git", *who, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    assert run.commit(tmp_path) == "unknown"
+    results = tmp_path / "benchmarks" / "results"
+    results.mkdir(parents=True)
+    for path in (results / "demo.json", tmp_path / "code.py"):
+        path.write_text("before")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    clean = run.commit(tmp_path)
+    assert len(clean) == 12
+    (results / "demo.json").write_text("measured")
+    assert run.commit(tmp_path) == clean
+    (tmp_path / "code.py").write_text("changed")
+    assert run.commit(tmp_path) == f"{clean}+"

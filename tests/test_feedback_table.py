@@ -124,10 +124,10 @@ def test_a_failed_write_leaves_the_old_file(
     table.save(path)
 
     def full_disk(file: int) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "no space left on device")
 
     monkeypatch.setattr("os.fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="no space"):
         filled(2).save(path)
     assert_equal_tables(table, LabelTable.load(path))
     assert list(tmp_path.iterdir()) == [path]

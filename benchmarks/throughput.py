@@ -28,7 +28,7 @@ BARE, FEEDBACK, PICTURES = "bare Meta-World", "vlp-gym", "env.render() every ste
 
 @dataclass(frozen=True)
 class Config:
-    """How long to measure; the defaults take about half an hour on two cores."""
+    """How long to measure; the defaults take about a quarter of an hour on two cores."""
 
     task: str = "ButtonPress"
     labeler: str = "vlp"
@@ -36,9 +36,9 @@ class Config:
     """Queries of a feedback session."""
     session_every: int = 5_000
     """Steps between sessions; also what one repeat measures, so that each has one session."""
-    picture_steps: int = 300
+    picture_steps: int = 200
     """Steps of a repeat with a picture every step, which is slow."""
-    repeats: int = 5
+    repeats: int = 3
     warm_up: int = 1_200
     """Steps before the first repeat; the first thousand are random and train nothing."""
     threads: int | None = None

@@ -93,6 +93,16 @@ def test_a_clip_that_shows_something_else_is_worth_nothing_however_far_it_got() 
         torch.testing.assert_close(model.join(progress, video, words), progress + 5.0)
 
 
+def test_a_bounded_score_with_a_match_still_tells_progress() -> None:
+    model = tiny_model(score_head="sigmoid", match_width=8)
+    assert model.match is not None
+    video, words = read(model)
+    with torch.no_grad():
+        model.match.bias.fill_(50.0)
+        progress = torch.tensor([-2.0, -1.0, 1.0, 2.0])
+        torch.testing.assert_close(model.join(progress, video, words), torch.sigmoid(progress))
+
+
 def test_what_a_clip_shows_does_not_depend_on_the_order_of_its_frames() -> None:
     model = tiny_model()
     features = model.encoders.frames(clips().flatten(0, 1)).unflatten(0, (4, 3))

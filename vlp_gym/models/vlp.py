@@ -51,7 +51,7 @@ class VLPConfig:
     """Width in which what a clip shows and what a sentence speaks of are compared (ours); 0: no such comparison, the
     score is the head's alone, as published."""
     match_worth: float = 14.0
-    """Score of a clip that shows what the sentence speaks of and has got nowhere yet."""
+    """Score of a clip that shows what the sentence speaks of and has got nowhere yet; of a linear head."""
 
 
 @dataclass(frozen=True)
@@ -312,10 +312,14 @@ class VLP(nn.Module):
         self, progress: Float[Tensor, " clips"], video: Video, words: Words
     ) -> Float[Tensor, " clips"]:
         """Return the score that `progress` makes: next to nothing for a clip of something else."""
-        if self.match is not None:
-            matches = torch.sigmoid(self.match(video.shown, words.meant))
-            progress = matches * (progress + self.config.match_worth)
-        return torch.sigmoid(progress) if self.config.score_head == "sigmoid" else progress
+        bounded = self.config.score_head == "sigmoid"
+        if self.match is None:
+            return torch.sigmoid(progress) if bounded else progress
+        # A bounded progress is above 0 by itself; with the worth inside it, it would always be 1.
+        matches = torch.sigmoid(self.match(video.shown, words.meant))
+        return matches * (
+            torch.sigmoid(progress) if bounded else progress + self.config.match_worth
+        )
 
 
 def _self_attention(config: VLPConfig) -> nn.TransformerEncoder:

@@ -165,9 +165,10 @@ class Evaluation:
 
     def __rich__(self) -> Table:
         """Return the figures as a table, tasks in columns."""
+        mean = self.mean
         table = Table("figure", *[task.task_name for task in self.tasks], "mean")
         for name in FIGURES:
-            values = [*(getattr(task, name) for task in self.tasks), self.mean[name]]
+            values = [*(getattr(task, name) for task in self.tasks), mean[name]]
             table.add_row(name, *["-" if value is None else f"{value:.3f}" for value in values])
         return table
 
@@ -221,10 +222,8 @@ def evaluate_task(
         random_pairs(window[clips.behaviour[window] == name], n_pairs // 3, rng) for name in LEVELS
     ]
     curves = calibration(own, level, by_level)
-    quality = [
-        label_quality(score, env_return, paper_pairs(data, clips, PAPER_PAIRS, seed))
-        for score in own
-    ]
+    by_kmeans = paper_pairs(data, clips, PAPER_PAIRS, seed)
+    quality = [label_quality(score, env_return, by_kmeans) for score in own]
 
     mine = own[:, whole]
     foreign = [

@@ -1,7 +1,7 @@
 """Steps per second of SAC: with VLP's feedback, on bare Meta-World, and with a picture every step.
 
-`python -m benchmarks.throughput` writes `results/throughput.json`; with `--threads 1 --name throughput_one_thread`
-the other committed result. The three agents live in one process
+`python -m benchmarks.throughput` writes `results/throughput.json`; with `--threads 1 --name throughput_one_thread
+--repeats 5 --picture-steps 300` the other committed result. The three agents live in one process
 and take turns, so that a busy minute of the machine hits all of them.
 """
 

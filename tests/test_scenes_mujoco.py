@@ -92,6 +92,38 @@ def test_a_camera_that_hangs_upside_down_is_turned_and_left_stays_left() -> None
     assert (red < SIZE_PX / 2).all()  # upper left
 
 
+@pytest.mark.parametrize("n_frames", [1, 2, 5])
+def test_threads_draw_the_same_frames_in_the_same_order(n_frames: int) -> None:
+    env = gym.make("HalfCheetah-v5")
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    one, three = (scene_of(env, size_px=SIZE_PX, threads=threads) for threads in (1, 3))
+    snapshots = []
+    for _ in range(n_frames):
+        env.step(env.action_space.sample())
+        snapshots.append(one.snapshot(env))
+    expected = one.draw(one.constants(env), np.array(snapshots))
+    for _ in range(2):  # the second time with new contexts
+        assert np.array_equal(three.draw(three.constants(env), np.array(snapshots)), expected)
+        three.close()
+
+
+def test_an_error_in_a_drawing_thread_is_raised_and_the_scene_goes_on() -> None:
+    env = Painted()
+    env.reset(seed=0)
+    scene = MujocoScene.of(env, "upright", height=SIZE_PX, width=SIZE_PX, threads=2)
+    snapshots = np.repeat(scene.snapshot(env)[None], 2, axis=0)
+    constants = scene.constants(env)
+    with pytest.raises(ValueError, match="numbers"):
+        scene.draw(constants, np.zeros((2, 3)))
+    assert len(scene.draw(constants, snapshots)) == 2
+
+
+def test_a_scene_without_threads_is_refused() -> None:
+    with pytest.raises(ValueError, match="1 thread or more"):
+        MujocoScene.of(Painted(), threads=0)
+
+
 def test_a_model_without_cameras_is_drawn_with_the_free_one() -> None:
     assert default_camera(Painted()) == FREE
     assert default_camera(gym.make("HalfCheetah-v5")) == "track"
@@ -128,8 +160,13 @@ scene.draw(scene.constants(env), scene.snapshot(env)[None])
 """
 
 
-def test_drawing_needs_no_setting_and_a_script_that_closes_nothing_ends_quietly() -> None:
-    finished = run_python("import mujoco\n" + DRAW)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_drawing_needs_no_setting_and_a_script_that_closes_nothing_ends_quietly(
+    threads: int,
+) -> None:
+    several = f"width=8, threads={threads})"
+    twice = DRAW.replace("width=8)", several).replace("[None])", "[None].repeat(2, 0))")
+    finished = run_python("import mujoco\n" + twice)
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr == ""
 

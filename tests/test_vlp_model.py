@@ -7,6 +7,7 @@ import torch
 
 from tests.tiny_vlp import SIZE_PX, register_tiny_vit, tiny_model
 from vlp_gym.errors import InstructionError, UnknownNameError
+from vlp_gym.models.folding import fold_norms
 from vlp_gym.models.vlp import VLP, Video, Words
 
 
@@ -110,6 +111,32 @@ def test_what_a_clip_shows_does_not_depend_on_the_order_of_its_frames() -> None:
     torch.testing.assert_close(one.shown, two.shown, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(one.tokens, two.tokens)
     torch.testing.assert_close(one.shown.norm(dim=1), torch.ones(4))
+
+
+def test_encoders_for_inference_say_the_same_with_the_norms_folded(encoder: str) -> None:
+    encoders = tiny_model(encoder).encoders
+    norms = [each for each in encoders.modules() if isinstance(each, torch.nn.BatchNorm2d)]
+    for norm in norms:  # as after a training
+        torch.nn.init.uniform_(norm.running_mean, -0.5, 0.5)
+        torch.nn.init.uniform_(norm.running_var, 0.5, 2)
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        torch.nn.init.uniform_(norm.bias, -0.5, 0.5)
+    frames = clips().flatten(0, 1)
+    with torch.no_grad():
+        before = encoders.frames(frames)
+        fast = encoders.for_inference()
+        torch.testing.assert_close(fast.frames(frames), before, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(encoders.frames(frames), before)
+    assert (encoder == "vlp-compact") == bool(norms)
+    assert not any(isinstance(each, torch.nn.BatchNorm2d) for each in fast.modules())
+
+
+def test_a_norm_that_no_convolution_feeds_stays() -> None:
+    norm, convolution = torch.nn.BatchNorm2d(3), torch.nn.Conv2d(3, 4, 1)
+    network = torch.nn.Sequential(norm, convolution, torch.nn.BatchNorm2d(4)).eval()
+    folded = fold_norms(network, lambda each: each(torch.zeros(1, 3, 2, 2)))
+    assert [type(each).__name__ for each in folded] == ["BatchNorm2d", "Conv2d", "Sequential"]
+    assert len(list(folded[2])) == 0
 
 
 def test_a_sentence_is_never_cut_in_silence() -> None:

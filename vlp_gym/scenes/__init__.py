@@ -10,7 +10,11 @@ from vlp_gym.types import Scene
 
 
 def scene_of(
-    env: gym.Env[Any, Any], camera: str | None = None, size_px: int = 224, preset: str = "fast"
+    env: gym.Env[Any, Any],
+    camera: str | None = None,
+    size_px: int = 224,
+    preset: str = "fast",
+    threads: int = 1,
 ) -> Scene:
     """Return the scene that draws an env in square frames: lazily for MuJoCo, eagerly for any other.
 
@@ -20,6 +24,7 @@ def scene_of(
             Gymnasium draws them with.
         size_px: side of a frame in pixels.
         preset: drawing quality of a MuJoCo scene, see `vlp_gym.scenes.renderer.PRESETS`.
+        threads: how many frames a MuJoCo scene draws side by side.
 
     Raises:
         RenderingError: the env cannot draw.
@@ -31,7 +36,9 @@ def scene_of(
 
     if is_mujoco(env):
         camera = camera or (DEFAULT_CAMERA if is_metaworld(env) else default_camera(env))
-        return MujocoScene.of(env, camera, height=size_px, width=size_px, preset=preset)
+        return MujocoScene.of(
+            env, camera, height=size_px, width=size_px, preset=preset, threads=threads
+        )
     if camera is not None:
         raise UnknownNameError(
             f"camera {camera!r}: only MuJoCo envs have cameras with names; {env} draws itself, "

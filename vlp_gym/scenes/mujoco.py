@@ -1,7 +1,7 @@
 """Snapshot, restore and draw for any MuJoCo env of Gymnasium, Meta-World's included."""
 
-import copy
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gymnasium as gym
@@ -9,24 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlp_gym.errors import RenderingError
-from vlp_gym.scenes.renderer import FREE, Renderer, camera_id, quality_of
+from vlp_gym.scenes.renderer import FREE
+from vlp_gym.scenes.twin import Look, Twin
 from vlp_gym.types import Frames
 
 TRACK = "track"
 """Name that Gymnasium's models give to the camera that follows the robot."""
-ALWAYS = ("body_pos", "site_pos")
-"""Arrays that Meta-World writes at every reset to move its objects; kept with every episode."""
-WHEN_CHANGED = (
-    "body_quat",
-    "geom_pos",
-    "geom_quat",
-    "geom_rgba",
-    "geom_size",
-    "site_quat",
-    "site_rgba",
-)
-"""Arrays that an env of your own may write at reset; kept where they differ from the compiled model."""
-CONSTANTS = ALWAYS + WHEN_CHANGED
 
 
 def is_mujoco(env: gym.Env[Any, Any]) -> bool:
@@ -48,7 +36,7 @@ def default_camera(env: gym.Env[Any, Any]) -> str:
 
 
 class MujocoScene:
-    """Draws recorded states of one MuJoCo env on a twin of its model, on demand.
+    """Draws recorded states of one MuJoCo env on twins of its model, on demand.
 
     A snapshot is qpos and the mocap poses: about 200 bytes for Meta-World. What the env wrote into the model at
     reset travels once an episode, as `constants`; without it objects are drawn centimetres off.
@@ -59,6 +47,7 @@ class MujocoScene:
         height: height of a frame in pixels.
         width: width of a frame in pixels.
         preset: drawing quality, see `vlp_gym.scenes.renderer.PRESETS`.
+        threads: how many frames are drawn side by side, each on a twin of its own; the pictures are the same.
     """
 
     def __init__(
@@ -68,17 +57,13 @@ class MujocoScene:
         height: int = 224,
         width: int = 224,
         preset: str = "fast",
+        threads: int = 1,
     ) -> None:
-        import mujoco  # noqa: PLC0415
-
-        self._mujoco = mujoco
-        self._model = copy.copy(model)
-        self._as_compiled = {name: getattr(model, name).copy() for name in CONSTANTS}
-        self._data = mujoco.MjData(self._model)
-        self._settings = (camera, height, width, preset)
-        self._renderer: Renderer | None = None
-        camera_id(self._model, camera)  # a wrong name is refused now, not at the first frame
-        quality_of(preset)
+        if threads < 1:
+            raise ValueError(f"a scene draws in 1 thread or more, got {threads}")
+        look = Look(camera, height, width, preset)
+        self._twin, *self._others = [Twin(model, look) for _ in range(threads)]
+        self._threads: list[ThreadPoolExecutor] = []
 
     @classmethod
     def of(cls, env: gym.Env[Any, Any], camera: str = "free", **settings: Any) -> "MujocoScene":
@@ -95,12 +80,7 @@ class MujocoScene:
 
     def constants(self, env: gym.Env[Any, Any]) -> dict[str, NDArray[Any]]:
         """Return the model arrays that this episode's frames depend on, by name."""
-        model = env.unwrapped.model  # type: ignore[attr-defined]
-        return {
-            name: getattr(model, name).copy()
-            for name in CONSTANTS
-            if name in ALWAYS or not np.array_equal(getattr(model, name), self._as_compiled[name])
-        }
+        return self._twin.changed(env.unwrapped.model)  # type: ignore[attr-defined]
 
     def snapshot(self, env: gym.Env[Any, Any]) -> NDArray[np.float64]:
         """Return qpos, mocap positions and mocap quaternions as one array [state]."""
@@ -109,39 +89,26 @@ class MujocoScene:
 
     def restore(self, constants: dict[str, NDArray[Any]], snapshot: NDArray[np.float64]) -> Any:
         """Put the twin into a recorded state and return its `MjData`, positions up to date."""
-        for name in CONSTANTS:
-            getattr(self._model, name)[:] = constants.get(name, self._as_compiled[name])
-        self._write(snapshot)
-        return self._data
-
-    def _write(self, snapshot: NDArray[np.float64]) -> None:
-        nq, n_mocap = self._model.nq, self._model.nmocap
-        expected = nq + 7 * n_mocap
-        if snapshot.shape != (expected,):
-            raise ValueError(
-                f"this scene's snapshots have {expected} numbers, got shape {snapshot.shape}"
-            )
-        qpos, mocap_pos, mocap_quat = np.split(snapshot, [nq, nq + 3 * n_mocap])
-        self._data.qpos[:] = qpos
-        self._data.mocap_pos[:] = mocap_pos.reshape(n_mocap, 3)
-        self._data.mocap_quat[:] = mocap_quat.reshape(n_mocap, 4)
-        # All that a picture needs of mj_forward: bodies, centres of mass (tracking cameras), cameras, lights, tendons.
-        self._mujoco.mj_kinematics(self._model, self._data)
-        self._mujoco.mj_comPos(self._model, self._data)
-        self._mujoco.mj_camlight(self._model, self._data)
-        self._mujoco.mj_tendon(self._model, self._data)
+        return self._twin.restore(constants, snapshot)
 
     def draw(self, constants: dict[str, NDArray[Any]], snapshots: NDArray[np.float64]) -> Frames:
         """Draw snapshots [frames, state] of one episode, uint8 [frames, height, width, 3], upright."""
-        if self._renderer is None:
-            # The context is opened late: a forked worker that inherits one crashes.
-            camera, height, width, preset = self._settings
-            self._renderer = Renderer(self._model, camera, height, width, preset)
-        frames = [self._renderer.draw(self.restore(constants, snapshot)) for snapshot in snapshots]
-        return np.stack(frames)
+        if self._others and not self._threads:
+            # An OpenGL context belongs to one thread, so each of the other twins keeps to its own.
+            self._threads = [ThreadPoolExecutor(1, "drawing") for _ in self._others]
+        mine, *rest = np.array_split(snapshots, max(1, min(1 + len(self._others), len(snapshots))))
+        # MuJoCo lets go of Python's lock while it draws.
+        waiting = [
+            thread.submit(twin.draw, constants, part)
+            for thread, twin, part in zip(self._threads, self._others, rest, strict=False)
+        ]
+        frames = [self._twin.draw(constants, mine), *(part.result() for part in waiting)]
+        return np.concatenate(frames)
 
     def close(self) -> None:
-        """Free the renderer; the next `draw` opens a new one."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
+        """Free the renderers; the next `draw` opens new ones."""
+        self._twin.close()
+        for thread, twin in zip(self._threads, self._others, strict=False):
+            thread.submit(twin.close).result()
+            thread.shutdown()
+        self._threads = []

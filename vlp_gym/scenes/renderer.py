@@ -1,6 +1,7 @@
 """Draws one MuJoCo model off screen, upright, at a chosen quality."""
 
 import atexit
+import threading
 import weakref
 from dataclasses import dataclass
 from types import TracebackType
@@ -15,6 +16,7 @@ from vlp_gym.scenes.opengl import prepare_opengl
 FREE = "free"
 """Name of MuJoCo's default view, for models without a camera of their own."""
 
+_opening = threading.Lock()
 _open_renderers: weakref.WeakSet["Renderer"] = weakref.WeakSet()
 
 
@@ -60,7 +62,8 @@ class Renderer:
     ) -> None:
         import mujoco  # noqa: PLC0415
 
-        prepare_opengl()
+        with _opening:
+            prepare_opengl()
         self._camera = camera_id(model, camera)
         quality = quality_of(preset)
         model.vis.quality.offsamples = quality.multisamples
@@ -71,7 +74,8 @@ class Renderer:
         if not quality.textures:
             model.mat_texid[:] = -1
         try:
-            self._renderer = mujoco.Renderer(model, height, width)
+            with _opening:  # MuJoCo connects to the display with the first context, unguarded
+                self._renderer = mujoco.Renderer(model, height, width)
         except Exception as error:  # each backend raises its own kind
             raise RenderingError(
                 f"MuJoCo cannot open an off-screen OpenGL context ({error}); set MUJOCO_GL=egl or MUJOCO_GL=osmesa "

@@ -1,5 +1,6 @@
 """Builds the scene and the labeler of an env from names, so that env specs stay plain JSON."""
 
+import os
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -20,6 +21,9 @@ VLP = "vlp"
 """Name of the labeler that asks the preference model."""
 LABELERS = (VLP, ORACLE)
 """Labelers that have a name; any other is passed as an object."""
+
+MOST_THREADS = 4
+"""Threads that draw for one env, at most; more than the frames of a segment have nothing to do."""
 
 
 class Parts(NamedTuple):
@@ -81,9 +85,15 @@ def _looking(
     scorer = load_scorer(VLP, checkpoint=checkpoint, device=device)
     if camera is None and is_metaworld(env):
         camera = scorer.camera
-    scene = scene_of(env, camera, int(scorer.image_size_px), preset)
+    scene = scene_of(env, camera, int(scorer.image_size_px), preset, drawing_threads())
     settings = (feedback.soft_labels, feedback.temperature, feedback.tie_band)
     return Parts(ScoreLabeler(scorer, scene, *settings), scene)
+
+
+def drawing_threads() -> int:
+    """Return how many frames are drawn side by side: one a core that this process may use, 4 at most."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, MOST_THREADS)
 
 
 NOTHING = np.zeros(0)

@@ -77,7 +77,10 @@ def make_sac(sac: SacConfig, env: gym.Env[Any, Any], steps: int, seed: int, devi
         target_entropy="auto" if sac.target_entropy is None else sac.target_entropy,
         use_sde=sac.use_sde,
         sde_sample_freq=sac.sde_sample_freq,
-        policy_kwargs={"net_arch": [sac.width] * sac.depth},
+        policy_kwargs={
+            "net_arch": [sac.width] * sac.depth,
+            "optimizer_kwargs": {"fused": True},  # the same Adam in fewer calls
+        },
         seed=seed,
         device=device,
     )

@@ -88,13 +88,13 @@ def make_envs(config: Config) -> dict[str, gym.Env[Any, Any]]:
 
 
 def make_agent(env: gym.Env[Any, Any], seed: int) -> SAC:
-    """Return SAC of the size that the numbers are about."""
+    """Return SAC of the size that the numbers are about, for all three with PyTorch's fastest Adam for a CPU."""
     return SAC(
         "MlpPolicy",
         env,
         learning_starts=1_000,
         batch_size=256,
-        policy_kwargs={"net_arch": [256, 256]},
+        policy_kwargs={"net_arch": [256, 256], "optimizer_kwargs": {"fused": True}},
         seed=seed,
         device="cpu",
     )
@@ -129,8 +129,8 @@ def records_of(config: Config, speed: dict[str, list[float]]) -> list[Record]:
             method=name,
             seed=config.seed,
             scale=(
-                f"SAC 2 x 256, batch 256, {torch.get_num_threads()} threads; {config.queries} queries every "
-                f"{config.session_every:,} steps; median of {config.repeats} repeats"
+                f"SAC 2 x 256, batch 256, fused Adam, {torch.get_num_threads()} threads; "
+                f"{config.queries} queries every {config.session_every:,} steps; median of {config.repeats} repeats"
             ),
             metrics={
                 "steps/s": median(values),

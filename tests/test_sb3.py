@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from stable_baselines3 import DQN, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -148,3 +149,14 @@ def test_one_seed_one_agent() -> None:
 
 def test_stable_baselines3s_own_checker_is_content() -> None:
     check_env(make(ToyReach()), warn=True, skip_render_check=True)
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_numbers_too_small_to_matter_do_not_slow_the_processor(flush: bool) -> None:
+    torch.set_flush_denormal(False)
+    agent = SAC("MlpPolicy", make(), learning_starts=1_000, **small())
+    try:
+        agent.learn(2, RelabelReplay(flush_denormals=flush))
+        assert (float(torch.tensor([1e-30]) * 1e-10) == 0) == flush
+    finally:
+        torch.set_flush_denormal(False)

@@ -2,12 +2,13 @@ import pytest
 
 from vlp_gym.errors import InstructionError, UnknownNameError
 from vlp_gym.tasks.instructions import (
+    LANGUAGES,
     MAX_WORDS,
     check_instruction,
-    held_out_instructions,
-    training_instructions,
+    instructions,
 )
 from vlp_gym.tasks.metaworld import TASKS, find_task
+from vlp_gym.tasks.sentences import WORDINGS
 from vlp_gym.tasks.splits import SPLITS, find_split
 
 
@@ -47,17 +48,44 @@ def test_an_unknown_split_is_answered_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_sentences_kept_for_testing_are_not_trained_on(task: str) -> None:
-    training, held_out = training_instructions(task), held_out_instructions(task)
-    assert training[0] == TASKS[task].instruction
-    assert held_out
-    assert set(training).isdisjoint(held_out)
+def test_a_task_has_forty_sentences_to_train_with(task: str) -> None:
+    sentences = instructions(task)
+    assert sentences[0] == TASKS[task].instruction
+    assert len(set(sentences)) == len(sentences) >= 40
+
+
+@pytest.mark.parametrize("language", LANGUAGES[1:])
+def test_sentences_kept_for_testing_are_trained_on_under_no_task(language: str) -> None:
+    trained_on = {sentence for task in TASKS for sentence in instructions(task)}
+    for task in TASKS:
+        held_out = instructions(task, language)
+        assert len(held_out) >= 2
+        assert trained_on.isdisjoint(held_out)
+
+
+def test_training_meets_every_verb_and_every_noun() -> None:
+    for task, wording in WORDINGS.items():
+        for part in (*wording.structures, *wording.nouns):
+            fixed = part.split("{noun}")
+            assert any(all(piece in s for piece in fixed) for s in instructions(task))
+
+
+def test_an_incorrect_colour_is_not_the_objects() -> None:
+    for task, wording in WORDINGS.items():
+        assert all(wording.colour in s.split() for s in instructions(task, "correct_colour"))
+        assert all(wording.colour not in s.split() for s in instructions(task, "incorrect_colour"))
+
+
+def test_an_unknown_set_of_sentences_names_the_known_ones() -> None:
+    with pytest.raises(UnknownNameError, match="phrase"):
+        instructions("DoorOpen", "phrases")
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_sentence_of_ours_is_one_that_we_accept(task: str) -> None:
-    for sentence in training_instructions(task) + held_out_instructions(task):
-        assert check_instruction(sentence) == sentence
+    for language in LANGUAGES:
+        for sentence in instructions(task, language):
+            assert check_instruction(sentence) == sentence
 
 
 @pytest.mark.parametrize("text", ["", "   ", "?!", "word " * (MAX_WORDS + 1)])

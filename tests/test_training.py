@@ -2,29 +2,39 @@
 
 import dataclasses
 import json
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from tests.tiny_vlp import SIZE_PX, tiny_config
 from vlp_gym.data.trajectories import Trajectories
-from vlp_gym.errors import CheckpointError
+from vlp_gym.errors import CheckpointError, InstructionError
+from vlp_gym.models.vlp import VLP
+from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import SPLITS, Split
-from vlp_gym.training import trainer
 from vlp_gym.training.batches import BatchConfig, TaskPool, match_batch, preference_batch
-from vlp_gym.training.clips import clips_of
+from vlp_gym.training.clips import clips_of, moved
 from vlp_gym.training.collect import CollectConfig, collect
+from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.evaluation import EvaluateConfig, _turned, evaluate
+from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import FrameGrid, cached_frames, draw_data_set
-from vlp_gym.training.trainer import TrainConfig, train
+from vlp_gym.training.objective import LossConfig, Objective
+from vlp_gym.training.run import TrainingRun
+from vlp_gym.training.trainer import load_pool, train, training_sentences
 from vlp_gym.types import View
 
 TRAIN, TEST = ("DoorOpen", "DrawerOpen", "WindowClose"), ("DoorClose", "DrawerClose")
 EPISODES = {"expert": 1, "medium": 1, "random": 1, "correlated": 2, "mixture": 2}
 GRID = FrameGrid(stride=8)
+SENTENCES = {name: instructions(name) for name in (*TRAIN, *TEST)}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +60,7 @@ def config(data: Path, cache: Path, out: Path, **changes: object) -> TrainConfig
     base = TrainConfig(
         data=(data,), out=out, cache=cache, split="tiny", model=tiny_config(),
         view=View("corner4", SIZE_PX), grid=GRID, steps=6,
-        batch=BatchConfig(tasks=3, windows=3, match_tasks=3), strangers_per_task=1,
+        batch=BatchConfig(tasks=3, windows=3, match_tasks=3), loss=LossConfig(strangers=1),
         warmup_steps=1, device="cpu", workers=1, checkpoint_every=2,
     )  # fmt: skip
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
@@ -64,30 +74,31 @@ def test_a_killed_run_ends_as_one_that_was_never_killed(
     class KilledError(Exception):
         pass
 
-    advance = trainer._Run.advance
+    advance = TrainingRun.advance
 
-    def killed(run: trainer._Run, pool: TaskPool) -> dict[str, float]:
+    def killed(run: TrainingRun, pool: TaskPool) -> dict[str, float]:
         if run.step == 5:
             raise KilledError
         return advance(run, pool)
 
     stopped = config(data, cache, tmp_path / "stopped")
-    monkeypatch.setattr(trainer._Run, "advance", killed)
+    monkeypatch.setattr(TrainingRun, "advance", killed)
     with pytest.raises(KilledError):
         train(stopped)
-    monkeypatch.setattr(trainer._Run, "advance", advance)
+    monkeypatch.setattr(TrainingRun, "advance", advance)
     resumed = train(stopped)
     first, second = (load_file(each / "model.safetensors") for each in (whole, resumed))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_training_lowers_the_loss(data: Path, cache: Path, tmp_path: Path) -> None:
-    train(config(data, cache, tmp_path / "run", steps=150, lr=3e-3, ivp_weight=2.0))
+    loss = LossConfig(strangers=1, ivp=2.0)
+    train(config(data, cache, tmp_path / "run", steps=80, lr=5e-3, loss=loss))
     rows = (tmp_path / "run" / "curve.csv").read_text().split()
     columns = rows[0].split(",")
-    loss = np.array([[float(v) for v in row.split(",")] for row in rows[1:]])
+    curve = np.array([[float(v) for v in row.split(",")] for row in rows[1:]])
     for name in ("itp_loss", "ivp_loss", "state_loss", "match_loss"):
-        column = loss[:, columns.index(name)]
+        column = curve[:, columns.index(name)]
         assert column[-10:].mean() < column[:10].mean(), name
 
 
@@ -95,20 +106,16 @@ def test_training_lowers_the_loss(data: Path, cache: Path, tmp_path: Path) -> No
 def test_with_a_match_ivp_leaves_the_progress_alone(
     data: Path, cache: Path, tmp_path: Path, match_width: int
 ) -> None:
-    settings = config(
-        data, cache, tmp_path, model=tiny_config(match_width=match_width),
-        ilp_weight=0.0, state_weight=0.0,
-    )  # fmt: skip
+    settings = config(data, cache, tmp_path, model=tiny_config(match_width=match_width))
     torch.manual_seed(0)
-    model = trainer.VLP(settings.model)
-    probe = trainer.StateProbe(settings.model.width, settings.model.n_frames)
-    pool, _ = trainer._load_pool(model, settings)
-    batch = preference_batch(pool, settings.batch, np.random.default_rng(0))
+    model = VLP(settings.model)
+    pool, _ = load_pool(model, settings, settings.data)
+    batch = preference_batch(pool, SENTENCES, settings.batch, np.random.default_rng(0))
 
-    def gradients(ivp_weight: float) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def gradients(ivp: float) -> tuple[torch.Tensor, torch.Tensor | None]:
         model.zero_grad()
-        weighted = dataclasses.replace(settings, ivp_weight=ivp_weight)
-        loss, _ = trainer.loss_of(model.eval(), probe, batch, None, weighted)
+        weights = LossConfig(ilp=0.0, ivp=ivp, strangers=1, undo=0.0, state=0.0)
+        loss, _ = Objective(model, weights).eval()(batch, None)
         loss.backward()  # type: ignore[no-untyped-call]
         head = model.score_head[1].weight.grad
         return head.clone(), None if model.match is None else model.match.see.weight.grad.clone()
@@ -124,11 +131,16 @@ def test_accumulated_batches_make_one_step_of_their_mean_gradient(
 ) -> None:
     settings = config(data, cache, tmp_path, accumulate=2)
     torch.manual_seed(0)
-    model = trainer.VLP(settings.model)
-    pool, _ = trainer._load_pool(model, settings)
+    model = VLP(settings.model)
+    pool, _ = load_pool(model, settings, settings.data)
+
+    def new_run(accumulate: int) -> TrainingRun:
+        settings_now = dataclasses.replace(settings, accumulate=accumulate)
+        torch.manual_seed(1)
+        return TrainingRun(settings_now, model, Accelerator(cpu=True), SENTENCES, "")
 
     def gradients(n_batches: int, seed: int) -> torch.Tensor:
-        run = trainer._Run(dataclasses.replace(settings, accumulate=1), model, torch.device("cpu"))
+        run = new_run(accumulate=1)
         run.rng = np.random.default_rng(seed)
         model.zero_grad()
         model.eval()  # batch statistics stay as they are
@@ -137,7 +149,7 @@ def test_accumulated_batches_make_one_step_of_their_mean_gradient(
         head: torch.Tensor = model.score_head[1].weight.grad
         return head.clone() / n_batches
 
-    run = trainer._Run(settings, model, torch.device("cpu"))
+    run = new_run(accumulate=2)
     run.rng = np.random.default_rng(7)
     model.zero_grad()
     model.eval()
@@ -234,18 +246,150 @@ def test_a_task_in_two_folders_is_no_stranger_to_itself(
     data: Path, cache: Path, tmp_path: Path
 ) -> None:
     settings = config(data, cache, tmp_path)
-    model = trainer.VLP(settings.model)
-    pool, _ = trainer._load_pool(model, dataclasses.replace(settings, data=(data, data)))
+    model = VLP(settings.model)
+    pool, _ = load_pool(model, settings, (data, data))
     assert [[clips.clips.task_name for clips in task] for task in pool] == [[n] * 2 for n in TRAIN]
     rng = np.random.default_rng(0)
     for _ in range(5):
         # Of three tasks three different ones, in some order: every sentence speaks of another thing.
-        batch = match_batch(pool, settings.batch, rng)
+        batch = match_batch(pool, SENTENCES, settings.batch, rng)
         assert len(batch.features) == 2 * len(batch.sentences) == 6
-        assert preference_batch(pool, settings.batch, rng).features.shape[:2] == (3, 6)
+        assert preference_batch(pool, SENTENCES, settings.batch, rng).features.shape[:2] == (3, 6)
         things = {"door", "drawer", "window"}
         named = [next((w for w in things if w in s), None) for s in batch.sentences]
         assert len({n for n in named if n}) == len([n for n in named if n])
+
+
+def test_a_task_and_its_undoing_are_strangers_only_where_there_are_no_others(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = config(data, cache, tmp_path, batch=BatchConfig(tasks=3, windows=3, match_tasks=4))
+    model = VLP(settings.model)
+    pool, _ = load_pool(model, settings, (data,))
+    strangers = pool + [[clips_at(model, settings, name, data)] for name in TEST]
+    rng = np.random.default_rng(0)
+    seen = set()
+    for _ in range(20):
+        named = match_batch(strangers, SENTENCES, settings.batch, rng).sentences
+        assert len(named) == 4
+        batch = preference_batch(strangers, SENTENCES, settings.batch, rng)
+        kinds = [{"door", "drawer", "window"} & set(each.split()) for each in batch.sentences]
+        kinds = [kind for kind in kinds if len(kind) == 1]  # a sentence may have lost its noun
+        assert len({min(kind) for kind in kinds}) == len(kinds)
+        seen |= {undoing is None for undoing in batch.undoing}
+    # Nothing undoes WindowClose here.
+    assert seen == {True, False}
+
+
+def clips_at(model: VLP, settings: TrainConfig, name: str, data: Path) -> TaskClips:
+    trajectories = Trajectories.load(data / f"{name}.npz")
+    n_frames = settings.model.n_frames
+    return task_clips(
+        trajectories, model.encoders, settings.view, settings.grid, n_frames, settings.cache
+    )
+
+
+def test_whoever_moved_the_object_furthest_is_last_under_the_sentence_that_undoes_it(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = config(data, cache, tmp_path)
+    model = VLP(settings.model)
+    task = clips_at(model, settings, "DoorOpen", data)
+    moved_by = {
+        level: task.clips.moved[task.clips.whole & (task.clips.level == level)].mean()
+        for level in range(3)
+    }
+    assert moved_by[2] > 0.2 > abs(moved_by[0])
+    sentences = {"DoorOpen": SENTENCES["DoorOpen"], "DoorClose": SENTENCES["DoorClose"]}
+    one = dataclasses.replace(settings.batch, tasks=1)
+    batch = preference_batch([[task]], sentences, one, np.random.default_rng(0))
+    # Clips 3, 4 and 5 are random, medium and expert; row i, column j is the preference for j.
+    assert batch.undoing[0] is not None
+    assert batch.label[0, 3, 5] > 0.9
+    assert batch.undone_label[0, 3, 5] < 0.2 and batch.undone_weight[0, 3, 5] == 1
+    assert preference_batch(
+        [[task]], {"DoorOpen": sentences["DoorOpen"]}, one, np.random.default_rng(0)
+    ).undoing == [None]
+
+
+def test_what_experts_do_not_move_does_not_move() -> None:
+    obs = np.zeros((3, 5, 39), np.float32)
+    obs[2, :, 4] = np.linspace(0, 1, 5)  # a random one pushed it
+    still = Trajectories(
+        "Reach", ("expert", "medium", "random"), np.arange(3), obs, np.zeros((3, 5, 4), np.float32),
+        np.zeros((3, 5), np.float32), np.zeros((3, 5), bool), np.zeros((3, 5, 1)), {},
+    )  # fmt: skip
+    assert (moved(still) == 0).all()
+    obs[0, :, 4] = np.linspace(0, 2, 5)
+    np.testing.assert_allclose(moved(still)[:, -1], [1, 0, 0.5])
+
+
+def test_the_best_checkpoint_is_kept_beside_the_last(
+    data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.5, 0.9, 0.7])
+
+    def figures(*_: object) -> dict[str, float]:
+        return {"validation": next(scores)}
+
+    monkeypatch.setattr("vlp_gym.training.run.validation_figures", figures)
+    last = train(config(data, cache, tmp_path / "run", validation=data))
+    rows = (tmp_path / "run" / "validation.csv").read_text().split()
+    assert rows == ["step,validation", "2,0.5", "4,0.9", "6,0.7"]
+    training = [
+        json.loads((folder / "config.json").read_text())["training"]["steps"]
+        for folder in (last.parent / "best", last)
+    ]
+    assert training == [4, 6]
+
+
+def test_validation_reads_unseen_sentences(data: Path, cache: Path, tmp_path: Path) -> None:
+    train(config(data, cache, tmp_path / "run", validation=data))
+    rows = np.genfromtxt(tmp_path / "run" / "validation.csv", delimiter=",", names=True)
+    assert rows["step"].tolist() == [2, 4, 6]
+    assert ((rows["itp"] >= 0) & (rows["itp"] <= 1)).all()
+    np.testing.assert_allclose(rows["validation"], (rows["itp"] + rows["windows"]) / 2, rtol=1e-4)
+
+
+def test_sentences_of_ones_own_are_trained_with(data: Path, cache: Path, tmp_path: Path) -> None:
+    more = tmp_path / "more.json"
+    more.write_text(json.dumps({"DoorOpen": ["pry the door open"], "Hammer": ["hit it hard"]}))
+    sentences = training_sentences(config(data, cache, tmp_path / "run", instructions=more))
+    assert sentences["DoorOpen"] == (*instructions("DoorOpen"), "pry the door open")
+    assert sentences.keys() == set(TRAIN)  # what is no training task stays out
+    more.write_text(json.dumps({"DoorOpen": [instructions("DoorClose", "unseen")[0]]}))
+    with pytest.raises(InstructionError, match="kept"):
+        train(config(data, cache, tmp_path / "run", instructions=more))
+
+
+def test_two_processes_share_a_training(data: Path, cache: Path, tmp_path: Path) -> None:
+    settings = config(data, cache, tmp_path / "run", steps=2)
+    train(dataclasses.replace(settings, out=tmp_path / "alone"))
+    script = tmp_path / "shared.py"
+    script.write_text(SHARED_TRAINING)
+    (tmp_path / "config.pickle").write_bytes(pickle.dumps(settings))
+    # What `accelerate launch` does on a machine with two GPUs.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    launch += [str(script), str(tmp_path / "config.pickle")]
+    finished = subprocess.run(launch, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    shared = load_file(tmp_path / "run" / "checkpoint" / "model.safetensors")
+    alone = load_file(tmp_path / "alone" / "checkpoint" / "model.safetensors")
+    assert shared.keys() == alone.keys()
+    # Twice as many clips a step, of the other half drawn by the second process.
+    assert any(not torch.equal(shared[name], alone[name]) for name in shared)
+
+
+SHARED_TRAINING = """
+import pickle, sys
+from pathlib import Path
+from vlp_gym.tasks.splits import SPLITS, Split
+from tests.test_training import TEST, TRAIN
+from vlp_gym.training.trainer import train
+if __name__ == "__main__":
+    SPLITS["tiny"] = Split(TRAIN, TEST)
+    train(pickle.loads(Path(sys.argv[1]).read_bytes()))
+"""
 
 
 def test_windows_are_ranked_by_return_and_levels_are_kept_apart(data: Path) -> None:

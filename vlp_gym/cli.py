@@ -1,4 +1,4 @@
-"""The command `vlp`: collect data, train and evaluate a preference model, label, look at the machine."""
+"""The command `vlp`: collect and export data, train and evaluate a preference model, label, look at the machine."""
 
 import re
 import sys
@@ -12,8 +12,11 @@ import tyro
 from vlp_gym.errors import (
     CheckpointError,
     DiskFullError,
+    EndpointError,
+    ExportError,
     FeedbackError,
     InstructionError,
+    MissingExtraError,
     RenderingError,
     UnknownNameError,
 )
@@ -24,6 +27,8 @@ COMMANDS = {
     "evaluate": "vlp_gym.training.evaluation:evaluate",
     "attention": "vlp_gym.training.attention:attention",
     "label": "vlp_gym.training.labelling:label",
+    "export": "vlp_gym.training.export:export",
+    "instructions": "vlp_gym.tasks.authoring:author",
     "doctor": "vlp_gym.doctor:doctor",
 }
 """Where each subcommand is; imported only when it is asked for, because some load torch."""
@@ -31,10 +36,13 @@ COMMANDS = {
 USER_ERRORS = (
     CheckpointError,
     DiskFullError,
+    EndpointError,
+    ExportError,
     FeedbackError,
     FileExistsError,
     FileNotFoundError,
     InstructionError,
+    MissingExtraError,
     RenderingError,
     UnknownNameError,
 )

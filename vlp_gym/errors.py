@@ -20,7 +20,7 @@ class UnknownNameError(ValueError):
 
 
 class InstructionError(ValueError):
-    """An instruction that is empty or too long for the text encoder."""
+    """An instruction that is empty, too long for the text encoder, or kept for testing; or a file that holds none."""
 
 
 class CheckpointError(ValueError):
@@ -35,5 +35,17 @@ class FeedbackError(RuntimeError):
     """A labeler or an env broke the contract of the feedback loop."""
 
 
+class EndpointError(RuntimeError):
+    """A service on the network that fails, refuses, or answers what cannot be used."""
+
+
 class DiskFullError(OSError):
     """A file that did not fit on its disk; what stood under its name before is untouched."""
+
+
+class ExportError(ValueError):
+    """A data set that cannot be written in the way that was asked for."""
+
+
+class MissingExtraError(ImportError):
+    """An optional package that is not installed; names the extra that brings it."""

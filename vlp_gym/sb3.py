@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -34,10 +35,13 @@ class RelabelReplay(BaseCallback):
 
     Args:
         verbose: 0 for silence; as in Stable-Baselines3.
+        flush_denormals: have torch take numbers below 1e-38 for 0 on the CPU, in this whole process. Units that the
+            changing reward silences leave such numbers in Adam's moments for good, and processors are slow with them.
     """
 
-    def __init__(self, verbose: int = 0) -> None:
+    def __init__(self, verbose: int = 0, flush_denormals: bool = True) -> None:
         super().__init__(verbose)
+        self._flush_denormals = flush_denormals
         self.preference: PreferenceReward
         self._version = 0
         self._n_sessions = 0
@@ -51,6 +55,10 @@ class RelabelReplay(BaseCallback):
         loop = self.preference.loop
         if loop is not None:
             self._version, self._n_sessions = loop.version, len(loop.history)
+
+    def _on_training_start(self) -> None:
+        if self._flush_denormals:
+            torch.set_flush_denormal(True)
 
     def _on_step(self) -> bool:
         loop = self.preference.loop

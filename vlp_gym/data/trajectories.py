@@ -4,7 +4,7 @@ All episodes of a file have the same number of steps, so every quantity is one a
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from vlp_gym.atomic import atomic_path
-from vlp_gym.errors import CheckpointError
+from vlp_gym.errors import CheckpointError, UnknownNameError
 from vlp_gym.types import Episode
 
 FORMAT = 1
@@ -70,6 +70,26 @@ class Trajectories:
     def of_behaviour(self, *names: str) -> Int[np.ndarray, " rows"]:
         """Return the rows whose behaviour is one of `names`, in order."""
         return np.flatnonzero(np.isin(np.array(self.behaviour), names))
+
+    def with_behaviours(self, *names: str) -> "Trajectories":
+        """Return the episodes whose behaviour is one of `names`; all of them without a name.
+
+        Raises:
+            UnknownNameError: no episode behaves so.
+        """
+        for name in names:
+            if name not in self.behaviour:
+                raise UnknownNameError.of("behaviour", name, sorted(set(self.behaviour)))
+        if not names:
+            return self
+        rows = self.of_behaviour(*names)
+        columns = ("seed", "obs", "action", "env_reward", "success", "snapshots")
+        return replace(
+            self,
+            behaviour=tuple(self.behaviour[row] for row in rows),
+            constants={name: values[rows] for name, values in self.constants.items()},
+            **{name: getattr(self, name)[rows] for name in columns},
+        )
 
     def save(self, path: Path) -> None:
         """Write the episodes to one compressed file; a kill leaves the old file or the new one."""

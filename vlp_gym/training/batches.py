@@ -1,6 +1,6 @@
 """Batches of clips and sentences that a preference model learns from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +8,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vlp_gym.tasks.instructions import training_instructions
+from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.training.clips import ClipSet
 from vlp_gym.training.features import TaskClips
 
+LEAST_UNDONE = 0.1
+"""Pairs in which the object was moved less differently than this share of the way say nothing about undoing it."""
+
 TaskPool = Sequence[Sequence[TaskClips]]
 """Tasks, and the clips of each in every folder of data."""
+Sentences = Mapping[str, Sequence[str]]
+"""What every task of a pool may be asked for with, by its name."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,9 @@ class BatchConfig:
     """Clips of each of these."""
     word_dropout: float = 0.1
     """Share of words that a sentence loses on the way in, so that no single phrase is learned by heart (ours)."""
+    undo_sharpness: float = 8.0
+    """Under the sentence of the task that undoes this one a label is sigmoid(sharpness * difference), of how far the
+    object was moved the wrong way."""
     rank_sharpness: float = 12.0
     """A label is sigmoid(sharpness * difference of rank): sure where returns differ, soft where they nearly tie."""
 
@@ -44,6 +52,9 @@ class PreferenceBatch:
         label: probability that clip j is preferred to clip i, float32 [tasks, i, j].
         weight: which pairs count, 0 or 1, float32 [tasks, i, j].
         sentences: one a task.
+        undoing: a sentence of the training task that undoes each, None where there is no such.
+        undone_label: like `label`, under that sentence, float32 [tasks, i, j].
+        undone_weight: like `weight`, of pairs in which the object was moved differently far.
     """
 
     features: Float[Tensor, "tasks clips frames patches channels"]
@@ -51,6 +62,9 @@ class PreferenceBatch:
     label: Float[Tensor, "tasks clips clips"]
     weight: Float[Tensor, "tasks clips clips"]
     sentences: list[str]
+    undoing: list[str | None]
+    undone_label: Float[Tensor, "tasks clips clips"]
+    undone_weight: Float[Tensor, "tasks clips clips"]
 
 
 @dataclass(frozen=True)
@@ -67,37 +81,64 @@ class MatchBatch:
 
 
 def preference_batch(
-    pool: TaskPool, config: BatchConfig, rng: np.random.Generator
+    pool: TaskPool, sentences: Sentences, config: BatchConfig, rng: np.random.Generator
 ) -> PreferenceBatch:
     """Return a random batch; tasks uniformly, then clips of any behaviour, then one of the task's sentences."""
     tasks = _draw_tasks(pool, config.tasks, rng)
     rows = [_draw_rows(task.clips, config.windows, rng) for task in tasks]
-    labels = [
-        _labels(task.clips, r, config.rank_sharpness) for task, r in zip(tasks, rows, strict=True)
-    ]
+    each = list(zip(tasks, rows, strict=True))
+    labels = [_labels(task.clips, r, config.rank_sharpness) for task, r in each]
+    undone = [_undone_labels(task.clips, r, config.undo_sharpness) for task, r in each]
+
+    def sentence(task_name: str) -> str:
+        return _draw_sentence(sentences[task_name], config.word_dropout, rng)
+
     return PreferenceBatch(
-        features=torch.stack([task.gather(r) for task, r in zip(tasks, rows, strict=True)]),
-        state=torch.stack([task.gather_state(r) for task, r in zip(tasks, rows, strict=True)]),
+        features=torch.stack([task.gather(r) for task, r in each]),
+        state=torch.stack([task.gather_state(r) for task, r in each]),
         label=torch.stack([label for label, _ in labels]),
         weight=torch.stack([weight for _, weight in labels]),
-        sentences=[_draw_sentence(task, config.word_dropout, rng) for task in tasks],
+        sentences=[sentence(_name(task)) for task in tasks],
+        undoing=[
+            sentence(undoing) if undoing is not None and undoing in sentences else None
+            for undoing in (find_task(_name(task)).counterpart for task in tasks)
+        ],
+        undone_label=torch.stack([label for label, _ in undone]),
+        undone_weight=torch.stack([weight for _, weight in undone]),
     )
 
 
-def match_batch(pool: TaskPool, config: BatchConfig, rng: np.random.Generator) -> MatchBatch:
+def match_batch(
+    pool: TaskPool, sentences: Sentences, config: BatchConfig, rng: np.random.Generator
+) -> MatchBatch:
     """Return a random batch of different tasks' clips, of any behaviour, and one sentence a task."""
     tasks = _draw_tasks(pool, min(config.match_tasks, len(pool)), rng)
     rows = [rng.choice(len(task.clips), config.match_clips, replace=False) for task in tasks]
     return MatchBatch(
         features=torch.cat([task.gather(r) for task, r in zip(tasks, rows, strict=True)]),
-        sentences=[_draw_sentence(task, config.word_dropout, rng) for task in tasks],
+        sentences=[
+            _draw_sentence(sentences[_name(task)], config.word_dropout, rng) for task in tasks
+        ],
     )
 
 
 def _draw_tasks(pool: TaskPool, n_tasks: int, rng: np.random.Generator) -> list[TaskClips]:
-    # Different tasks, however many folders they are in: else one would be a stranger to itself.
-    chosen = rng.choice(len(pool), n_tasks, replace=False)
+    # Different tasks, however many folders they are in: else one would be a stranger to itself. A task and the one
+    # that undoes it are no strangers either; they come together only where there are too few others.
+    order = rng.permutation(len(pool))
+    opposite = {find_task(_name(pool[i][0])).counterpart: int(i) for i in order}
+    place = {int(i): at for at, i in enumerate(order)}
+
+    def comes_late(i: int) -> bool:
+        partner = opposite.get(_name(pool[i][0]))
+        return partner is not None and place[partner] < place[i]
+
+    chosen = sorted((int(i) for i in order), key=comes_late)[:n_tasks]
     return [pool[i][int(rng.integers(len(pool[i])))] for i in chosen]
+
+
+def _name(task: TaskClips) -> str:
+    return task.clips.task_name
 
 
 def _draw_rows(
@@ -121,9 +162,19 @@ def _labels(
     return torch.tensor(label, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32)
 
 
-def _draw_sentence(task: TaskClips, word_dropout: float, rng: np.random.Generator) -> str:
-    sentence = str(rng.choice(training_instructions(task.clips.task_name)))
-    return forget_words(sentence, word_dropout, rng)
+def _undone_labels(
+    clips: ClipSet, rows: Int[np.ndarray, " clips"], sharpness: float
+) -> tuple[Float[Tensor, "clips clips"], Float[Tensor, "clips clips"]]:
+    # Who moves a thing one way gets further from the end of the other.
+    gap = clips.moved[rows][:, None] - clips.moved[rows][None, :]
+    label = 1 / (1 + np.exp(-sharpness * gap))
+    same_kind = clips.whole[rows][:, None] == clips.whole[rows][None, :]
+    weight = np.triu(same_kind & (np.abs(gap) > LEAST_UNDONE), k=1)
+    return torch.tensor(label, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32)
+
+
+def _draw_sentence(sentences: Sequence[str], word_dropout: float, rng: np.random.Generator) -> str:
+    return forget_words(str(rng.choice(sentences)), word_dropout, rng)
 
 
 def forget_words(sentence: str, share: float, rng: np.random.Generator) -> str:

@@ -11,6 +11,10 @@ from vlp_gym.training.behaviours import LEVELS
 from vlp_gym.training.frames import FrameGrid
 
 NO_LEVEL = -1
+OBJECT = slice(4, 7)
+"""Where the object is in an observation of Meta-World, metres."""
+LEAST_WAY_M = 0.02
+"""An object that experts move less than this stays where it is."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class ClipSet:
         env_return: mean reward a step over the clip's segment, float64 [clips].
         rank: where that return stands among the task's windows, 0 worst, 1 best, float64 [clips].
         level: index in `LEVELS`, or `NO_LEVEL`, int64 [clips].
+        moved: where the object stands on the clip's frames, on average, on the way that experts move it: 0 where its
+            episode began, 1 where experts leave it; 0 throughout where experts move nothing, float64 [clips].
         whole: whether the clip is a whole trajectory and not a window, bool [clips].
         behaviour: name of the behaviour, str [clips].
     """
@@ -34,6 +40,7 @@ class ClipSet:
     env_return: Float[np.ndarray, " clips"]
     rank: Float[np.ndarray, " clips"]
     level: Int[np.ndarray, " clips"]
+    moved: Float[np.ndarray, " clips"]
     whole: Bool[np.ndarray, " clips"]
     behaviour: np.ndarray
 
@@ -73,12 +80,13 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int) -> ClipSet:
     spread = np.linspace(0, n_drawn - 1, n_frames).round().astype(int)
     names = np.array(data.behaviour)
     ranks = (rankdata(window_return) - 1) / max(len(window_return) - 1, 1)
+    of_episode = np.concatenate([episode, whole])
+    frame = np.concatenate([start[:, None] + np.arange(n_frames), np.tile(spread, (len(whole), 1))])
     return ClipSet(
         task_name=data.task_name,
-        episode=np.concatenate([episode, whole]),
-        frame=np.concatenate(
-            [start[:, None] + np.arange(n_frames), np.tile(spread, (len(whole), 1))]
-        ),
+        episode=of_episode,
+        frame=frame,
+        moved=moved(data)[of_episode[:, None], steps[of_episode[:, None], frame]].mean(1),
         env_return=np.concatenate([window_return, data.env_reward[whole].mean(1)]),
         rank=np.concatenate([ranks, np.full(len(whole), np.nan)]),
         level=np.concatenate([window_level, [level_of[data.behaviour[i]] for i in whole]]).astype(
@@ -87,3 +95,15 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int) -> ClipSet:
         whole=np.concatenate([np.zeros(len(episode), bool), np.ones(len(whole), bool)]),
         behaviour=np.concatenate([names[episode], names[whole]]),
     )
+
+
+def moved(data: Trajectories) -> Float[np.ndarray, "episodes steps"]:
+    """Return how far the object has come on the way that experts move it; see `ClipSet.moved`."""
+    place = data.obs[..., OBJECT].astype(np.float64)
+    gone = place - place[:, :1]
+    way = gone[data.of_behaviour("expert"), -1].mean(0)
+    length = float(np.linalg.norm(way))
+    if length < LEAST_WAY_M:
+        return np.zeros(gone.shape[:2])
+    share: Float[np.ndarray, "episodes steps"] = gone @ way / length**2
+    return share

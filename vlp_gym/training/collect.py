@@ -3,7 +3,7 @@
 import json
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from vlp_gym.atomic import atomic_write_text
+from vlp_gym.data.card import CARD, data_card
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError, UnknownNameError
 from vlp_gym.scenes.metaworld import make_sawyer, scripted_policy, seed_sawyer
@@ -25,11 +26,16 @@ from vlp_gym.training.behaviours import (
     Now,
     scripted_actions,
 )
+from vlp_gym.training.command_line import command_line
 
 logger = logging.getLogger(__name__)
 
 
-EPISODES: dict[str, dict[str, int]] = {
+CONFIG = "config.json"
+
+Kind = Literal["graded", "mtvlp"]
+
+EPISODES: dict[Kind, dict[str, int]] = {
     "graded": {
         "expert": 6,
         "medium": 6,
@@ -49,11 +55,11 @@ EPISODES: dict[str, dict[str, int]] = {
 class CollectConfig:
     """What to collect. The defaults are the first half of the bundled model's data set; seed 1 is the other."""
 
-    kind: Literal["graded", "mtvlp"] = "graded"
+    kind: Kind = "graded"
     """`graded`: the paper's levels and what lies between and beside them; `mtvlp`: the paper's data set (32
     trajectories of every level)."""
     out: Path | None = None
-    """Folder of the data set: `config.json` and one `<Task>.npz` a task; None: data/KIND-SEED."""
+    """Folder of the data set: `config.json`, one `<Task>.npz` a task, the card `README.md`; None: data/KIND-SEED."""
     tasks: tuple[str, ...] = ()
     """Names of tasks; empty means all 50."""
     episodes: dict[str, int] | None = None
@@ -90,6 +96,8 @@ def collect(config: CollectConfig) -> Path:
     ) as bar:
         for _ in _run(jobs, config.workers):
             bar.update()
+    if jobs or not (out / CARD).exists():
+        atomic_write_text(out / CARD, _card(out))
     return out
 
 
@@ -103,12 +111,57 @@ def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[str]:
 
 
 def _check_same_settings(out: Path, settings: dict[str, Any]) -> None:
-    path = out / "config.json"
+    path = out / CONFIG
     if path.exists() and json.loads(path.read_text()) != settings:
         raise CheckpointError(
             f"{out} holds a data set of other settings ({path.read_text().strip()}); choose another folder"
         )
     atomic_write_text(path, json.dumps(settings, indent=1) + "\n")
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """Return what a data set was collected with: `episodes` of each behaviour, `n_steps`, `seed`.
+
+    Raises:
+        CheckpointError: there is no data set in the folder.
+    """
+    try:
+        settings: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no data set at {folder}; run `vlp collect` first") from error
+    return settings
+
+
+def tasks_of(folder: Path) -> list[str]:
+    """Return the tasks that a data set has, in alphabetical order of Meta-World's names."""
+    return [name for name in TASKS if (folder / f"{name}.npz").exists()]
+
+
+def collect_command(folder: Path, tasks: Sequence[str]) -> str:
+    """Return the command line that collects these tasks of a data set again, into a folder of the same name."""
+    settings = settings_of(folder)
+    episodes, seed = settings["episodes"], settings["seed"]
+    kind = next((kind for kind in EPISODES if EPISODES[kind] == episodes), None)
+    name = folder.resolve().name
+    config = CollectConfig(
+        kind=kind or CollectConfig.kind,
+        out=None if name == f"{kind}-{seed}" else Path("data") / name,
+        tasks=() if list(tasks) == list(TASKS) else tuple(tasks),
+        episodes=None if kind else episodes,
+        n_steps=settings["n_steps"],
+        seed=seed,
+    )
+    return command_line(["vlp", "collect"], config)
+
+
+def _card(folder: Path) -> str:
+    tasks = tasks_of(folder)
+    return data_card(
+        folder.resolve().name,
+        (Trajectories.load(folder / f"{name}.npz") for name in tasks),
+        seed=settings_of(folder)["seed"],
+        command=collect_command(folder, tasks),
+    )
 
 
 def _collect_task(

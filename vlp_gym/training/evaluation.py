@@ -3,14 +3,13 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from rich.table import Table
 from scipy.stats import spearmanr
@@ -21,7 +20,7 @@ from vlp_gym.errors import CheckpointError
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP
-from vlp_gym.tasks.instructions import held_out_instructions
+from vlp_gym.tasks.instructions import LANGUAGES, instructions
 from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.agreement import (
@@ -37,29 +36,7 @@ from vlp_gym.training.behaviours import EXPLORING, LEVELS
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.paper_protocol import PAPER_PAIRS, paper_pairs
-
-CHUNK = 128
-"""Clips scored at a time."""
-
-
-@torch.inference_mode()
-def score_clips(
-    model: VLP, task: TaskClips, rows: Int[np.ndarray, " rows"], sentences: Sequence[str]
-) -> Float[np.ndarray, "sentences rows"]:
-    """Return the score of clips under several sentences."""
-    model.eval()
-    device = model.place.device
-    words = model.read_words(
-        torch.stack([model.encoders.tokenize(s) for s in sentences]).to(device)
-    )
-    scores = np.empty((len(sentences), len(rows)), np.float32)
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
-        video = model.read_video(task.gather(part).to(device))
-        for i in range(len(sentences)):
-            same = torch.full((len(part),), i, device=device)
-            scores[i, start : start + CHUNK] = model.score(video, words[same]).float().cpu().numpy()
-    return scores
+from vlp_gym.training.scoring import score_clips
 
 
 @dataclass(frozen=True)
@@ -82,12 +59,14 @@ class TaskReport:
         rank_correlation: Spearman's, of the scores of segments with their return; in [-1, 1].
         opposite: of pairs of different level, those whose label turns round under a sentence of the task that
             undoes this one; None where there is no such task.
+        opposite_moved: the same, of pairs of an expert with another: only there something was done that can be undone.
         calibration_error: mean |predicted probability - outcome| in ten bins, over the pairs of `itp`.
         paper_accuracy: label accuracy by the paper's protocol: k-means pairs of segments of experts, medium and
             random ones, against the env's return.
         paper_constant: what the better constant answer gets there.
         paper_balanced: mean of the accuracies of the two answers there.
         paper_phi: correlation of labels and truth there; in [-1, 1].
+        languages: `itp` and `ivp` under the sentences of every set, by name of the set.
     """
 
     task_name: str
@@ -104,14 +83,26 @@ class TaskReport:
     within_level: float
     rank_correlation: float
     opposite: float | None
+    opposite_moved: float | None
     calibration_error: float
     paper_accuracy: float
     paper_constant: float
     paper_balanced: float
     paper_phi: float
+    languages: dict[str, "LanguageReport"]
 
 
-FIGURES = tuple(field.name for field in fields(TaskReport) if field.name != "task_name")
+@dataclass(frozen=True)
+class LanguageReport:
+    """What is left of `itp` and `ivp` under sentences of one set of `vlp_gym.tasks.instructions.Language`."""
+
+    itp: float
+    ivp: float
+
+
+FIGURES = tuple(
+    field.name for field in fields(TaskReport) if field.name not in ("task_name", "languages")
+)
 
 
 @dataclass(frozen=True)
@@ -138,15 +129,30 @@ class Evaluation:
         known = {name: [v for v in column if v is not None] for name, column in values.items()}
         return {name: fmean(column) if column else math.nan for name, column in known.items()}
 
+    @property
+    def mean_languages(self) -> dict[str, LanguageReport]:
+        """Mean over the tasks of what is left under the sentences of every set."""
+        return {
+            language: LanguageReport(
+                fmean(task.languages[language].itp for task in self.tasks),
+                fmean(task.languages[language].ivp for task in self.tasks),
+            )
+            for language in LANGUAGES
+        }
+
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain JSON; null where nothing was observed."""
         names = [task.task_name for task in self.tasks]
         return {
             **self.about,
             "tasks": {
-                task.task_name: {name: getattr(task, name) for name in FIGURES}
+                task.task_name: {
+                    **{name: getattr(task, name) for name in FIGURES},
+                    "languages": {name: asdict(each) for name, each in task.languages.items()},
+                }
                 for task in self.tasks
             },
+            "languages": {name: asdict(each) for name, each in self.mean_languages.items()},
             "mean": {k: None if math.isnan(v) else v for k, v in self.mean.items()},
             "beats": {
                 name: dict(zip(names, row.tolist(), strict=True))
@@ -170,6 +176,11 @@ class Evaluation:
         for name in FIGURES:
             values = [*(getattr(task, name) for task in self.tasks), mean[name]]
             table.add_row(name, *["-" if value is None else f"{value:.3f}" for value in values])
+        for language, together in self.mean_languages.items():
+            for name in ("itp", "ivp"):
+                each = [getattr(task.languages[language], name) for task in self.tasks]
+                cells = [f"{value:.3f}" for value in [*each, getattr(together, name)]]
+                table.add_row(f"{name}, {language}", *cells)
         return table
 
 
@@ -197,7 +208,7 @@ def evaluate_task(
     clips = task.clips
     own = score_clips(model, task, np.arange(len(clips)), sentences)
     counterpart = find_task(clips.task_name).counterpart
-    undoing = held_out_instructions(counterpart) if counterpart else ()
+    undoing = instructions(counterpart, "unseen") if counterpart else ()
     whole, window = np.flatnonzero(clips.whole), np.flatnonzero(~clips.whole)
     exploring = window[np.isin(clips.behaviour[window], EXPLORING)]
     level, env_return = clips.level.astype(float), clips.env_return
@@ -225,6 +236,13 @@ def evaluate_task(
     by_kmeans = paper_pairs(data, clips, PAPER_PAIRS, seed)
     quality = [label_quality(score, env_return, by_kmeans) for score in own]
 
+    turned = turned_moved = None
+    if undoing:
+        unsaid = score_clips(model, task, whole, undoing)
+        turned = _turned(own, unsaid, whole, by_level, level)
+        with_expert = by_level[(level[by_level] == LEVELS.index("expert")).any(1)]
+        turned_moved = _turned(own, unsaid, whole, with_expert, level)
+
     mine = own[:, whole]
     foreign = [
         score_clips(model, other, np.flatnonzero(other.clips.whole), sentences)
@@ -247,16 +265,42 @@ def evaluate_task(
         rank_correlation=float(
             np.mean([spearmanr(s[window], env_return[window]).statistic for s in own])
         ),
-        opposite=_turned(own, score_clips(model, task, whole, undoing), whole, by_level, level)
-        if undoing
-        else None,
+        opposite=turned,
+        opposite_moved=turned_moved,
         calibration_error=curves.error,
         paper_accuracy=float(np.mean([q.accuracy for q in quality])),
         paper_constant=float(np.mean([q.constant for q in quality])),
         paper_balanced=float(np.mean([q.balanced for q in quality])),
         paper_phi=float(np.mean([q.phi for q in quality])),
+        languages={
+            language: _language(
+                model, task, strangers, instructions(clips.task_name, language), by_level
+            )
+            for language in LANGUAGES
+        },
     )
     return report, beaten, curves
+
+
+def _language(
+    model: VLP,
+    task: TaskClips,
+    strangers: Sequence[TaskClips],
+    sentences: Sequence[str],
+    by_level: Pairs,
+) -> LanguageReport:
+    clips = task.clips
+    whole = np.flatnonzero(clips.whole)
+    mine = score_clips(model, task, whole, sentences)
+    place = np.searchsorted(whole, by_level)
+    level = clips.level[whole].astype(float)
+    theirs = [
+        score_clips(model, other, np.flatnonzero(other.clips.whole), sentences)
+        for other in strangers
+    ]
+    beaten = _beats(np.concatenate(theirs, axis=1), mine)
+    itp = float(np.mean([agreement(score, level, place).all_pairs for score in mine]))
+    return LanguageReport(itp=itp, ivp=1 - beaten)
 
 
 def _turned(
@@ -331,7 +375,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             data[i],
             task,
             [tasks[j] for j in others],
-            held_out_instructions(task.clips.task_name),
+            instructions(task.clips.task_name, "unseen"),
             config.n_pairs,
             config.seed,
         )

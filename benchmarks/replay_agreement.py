@@ -1,0 +1,119 @@
+"""How often the preference model orders segments of learning agents as the return does, by age of the agent.
+
+`python -m benchmarks.replay_agreement` trains SAC on the simulator's reward of the five test tasks (`agents.replay`;
+what is on disk is kept), cuts pairs of 50 steps from its replay at several ages, and writes
+`results/replay_agreement.json`.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import tyro
+
+from agents import replay
+from benchmarks.schema import RESULTS, Record, write_records
+from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.feedback.queries import uniform_queries
+from vlp_gym.labelers.score import ScoreLabeler
+from vlp_gym.scenes.metaworld import make_sawyer, metaworld_scene
+from vlp_gym.scorers import load_scorer
+from vlp_gym.tasks.instructions import instructions
+from vlp_gym.tasks.splits import find_split
+from vlp_gym.training.agreement import agreement
+from vlp_gym.types import Task
+
+ALL, CLEAR = "vs return", "larger gaps"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which agents, at which ages."""
+
+    ages: tuple[int, ...] = (10_000, 30_000, 60_000)
+    """Environment steps, in order; the agents train up to the last."""
+    n_pairs: int = 300
+    """Pairs a task and age, each under one of the task's held-out sentences."""
+    segment_length: int = 50
+    checkpoint: str | None = None
+    """A preference model of your own; None: the bundled one."""
+    split: str = "paper"
+    seed: int = 0
+    out: Path | None = None
+    """Folder of the replays; None: data/replay-SEED."""
+    device: str = "auto"
+    results: Path = RESULTS
+
+
+def agreement_at(age: int, data: Trajectories, config: Config) -> dict[str, float]:
+    """Return how often labels of pairs of the first `age` steps agree with the return, ties left out."""
+    scorer = load_scorer("vlp", config.checkpoint, config.device)
+    env = make_sawyer(data.task_name)
+    scene = metaworld_scene(env, scorer.camera, scorer.image_size_px, scorer.preset)
+    labeler = ScoreLabeler(scorer, scene)
+    episodes = [data.episode(i) for i in range(age // data.n_steps)]
+    rng = np.random.default_rng(config.seed)
+    sentences = instructions(data.task_name, "unseen")
+    each = max(1, config.n_pairs // len(sentences))
+    gaps, truths = [], []
+    for sentence in sentences:
+        pairs = uniform_queries(episodes, each, config.segment_length, Task(sentence), rng)
+        scores = labeler(pairs).extra
+        gaps.append(scores["second_score"] - scores["first_score"])
+        truths.append([pair.second.env_return - pair.first.env_return for pair in pairs])
+    gap, truth = np.concatenate(gaps), np.concatenate(truths)
+    # A pair of differences against nought is a pair of returns.
+    first = np.arange(len(gap))
+    both = agreement(
+        np.concatenate([np.zeros_like(gap), gap]),
+        np.concatenate([np.zeros_like(truth), truth]),
+        np.stack([first, first + len(gap)], axis=1),
+    )
+    scene.close()
+    return {ALL: both.all_pairs, CLEAR: both.clear_half}
+
+
+def measure(config: Config) -> list[Record]:
+    """Measure all tasks at all ages and write one record of each, and of the mean."""
+    names = find_split(config.split).test
+    folder = replay.main(
+        replay.Config(names, steps=config.ages[-1], seed=config.seed, out=config.out)
+    )
+    records = []
+    for name in names:
+        data = Trajectories.load(folder / f"{name}.npz")
+        for age in config.ages:
+            started = time.perf_counter()
+            figures = agreement_at(age, data, config)
+            records.append(_record(name, age, figures, time.perf_counter() - started, config))
+            print(name, age, figures)
+    for age in config.ages:
+        same = [record for record in records if record.method == _method(age)]
+        mean = {key: fmean(record.metrics[key] for record in same) for key in (ALL, CLEAR)}
+        records.append(_record("mean", age, mean, sum(r.seconds for r in same), config))
+    write_records("replay_agreement", records, config.results)
+    return records
+
+
+def _method(age: int) -> str:
+    return f"SAC, {age:,} steps"
+
+
+def _record(
+    task: str, age: int, metrics: dict[str, float], seconds: float, config: Config
+) -> Record:
+    scale = f"{config.n_pairs} pairs of {config.segment_length} steps, held-out sentences"
+    return Record.now(
+        task=task,
+        method=_method(age),
+        metrics=metrics,
+        seconds=seconds,
+        seed=config.seed,
+        scale=scale,
+    )
+
+
+if __name__ == "__main__":
+    measure(tyro.cli(Config, description=__doc__))

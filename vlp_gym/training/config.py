@@ -1,0 +1,56 @@
+"""How a preference model is trained, as one frozen config."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vlp_gym.models.vlp import VLPConfig
+from vlp_gym.tasks.metaworld import DEFAULT_CAMERA
+from vlp_gym.training.batches import BatchConfig
+from vlp_gym.training.frames import FrameGrid
+from vlp_gym.training.objective import LossConfig
+from vlp_gym.types import View
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a preference model is trained. The defaults are the recipe of the bundled model, but for `data`."""
+
+    data: tuple[Path, ...] = (Path("data/graded-0"),)
+    """Folders that `vlp collect` wrote."""
+    out: Path = Path("runs/vlp")
+    """Run folder: the checkpoint, `curve.csv`, TensorBoard logs, and what a killed run resumes from."""
+    cache: Path = Path("data/cache")
+    """Drawn frames and encoder features."""
+    validation: Path | None = None
+    """A folder of other episodes of the training tasks (`vlp collect --seed 2`): the best checkpoint by them is kept,
+    too, in `out/best`. None: only the last."""
+    split: str = "paper"
+    instructions: Path | None = None
+    """More sentences to train with: a file that `vlp instructions` wrote."""
+    start: Path | None = None
+    """Weights of the encoders to start from (safetensors); None starts from random ones."""
+    model: VLPConfig = field(default_factory=VLPConfig)
+    view: View = View(DEFAULT_CAMERA, size_px=128)
+    grid: FrameGrid = field(default_factory=FrameGrid)
+    steps: int = 1000
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    lr: float = 5e-4
+    match_lr: float = 5e-3
+    """Learning rate of the two embeddings that say what is shown and meant; they are linear."""
+    weight_decay: float = 0.05
+    warmup_steps: int = 100
+    average_from: float = 0.4
+    """Share of training after which weights are averaged; the average is what is saved."""
+    accumulate: int = 1
+    """Batches whose gradients make one step; for a larger batch than memory holds."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the forward pass; `auto`: bfloat16 on a GPU, float32 on a CPU."""
+    compile: bool = False
+    """Whether torch compiles the attention layers first; worth its minute in long runs on a GPU."""
+    device: str = "auto"
+    workers: int = 2
+    """Processes that draw frames which no cache has yet."""
+    seed: int = 0
+    checkpoint_every: int = 250

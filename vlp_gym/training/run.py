@@ -1,0 +1,210 @@
+"""A training run: everything that changes while a model learns, saved and resumed as a whole."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import nn
+
+from vlp_gym.atomic import atomic_path, atomic_write_text
+from vlp_gym.models.checkpoint import Checkpoint
+from vlp_gym.models.vlp import VLP
+from vlp_gym.tasks.splits import find_split
+from vlp_gym.training.batches import Sentences, TaskPool, match_batch, preference_batch
+from vlp_gym.training.config import TrainConfig
+from vlp_gym.training.features import TaskClips
+from vlp_gym.training.objective import Objective
+from vlp_gym.training.validation import validation_figures
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingRun:
+    """Takes gradient steps, judges, saves, resumes and exports; every process of several has one.
+
+    Args:
+        config: of the training.
+        model: on its device.
+        accelerator: knows the other processes, if there are any; each draws batches of its own, gradients are averaged.
+        sentences: of the training tasks.
+        fingerprint: of the training data.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        model: VLP,
+        accelerator: Accelerator,
+        sentences: Sentences,
+        fingerprint: str,
+    ) -> None:
+        self.config, self.model, self.accelerator = config, model, accelerator
+        self.sentences, self.fingerprint = sentences, fingerprint
+        device = model.place.device
+        freeze(model)
+        self.average = torch.optim.swa_utils.AveragedModel(model)
+        if config.compile:
+            for part in (model.video_layers, model.word_layers, *model.cross_layers):
+                part.compile()
+        self.objective = Objective(model, config.loss).to(device)
+        self.parameters = [p for p in self.objective.parameters() if p.requires_grad]
+        matching = [] if model.match is None else list(model.match.parameters())
+        known = {id(parameter) for parameter in matching}
+        rest = [p for p in self.parameters if id(p) not in known]
+        groups: list[dict[str, Any]] = [
+            {"params": rest, "top_lr": config.lr},
+            {"params": matching, "top_lr": config.match_lr},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        self._shared = accelerator.prepare_model(self.objective, device_placement=False)
+        rank = accelerator.process_index
+        self.rng = np.random.default_rng([config.seed, rank] if rank else config.seed)
+        if rank:
+            torch.manual_seed(config.seed + rank)
+        self.step, self.seconds, self.best = 0, 0.0, -math.inf
+        self.curve: list[dict[str, float]] = []
+        half = (
+            device.type == "cuda" if config.precision == "auto" else config.precision == "bfloat16"
+        )
+        self.autocast = torch.autocast(device.type, torch.bfloat16, enabled=half)
+
+    def advance(self, pool: TaskPool) -> dict[str, float]:
+        """Take one gradient step and return its losses, each a mean over the batches of the step."""
+        started = time.perf_counter()
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["top_lr"] * _schedule(self.step, config)
+        self._shared.train()
+        self.model.encoders.clip.visual.eval()  # frozen, its batch statistics too
+        self.optimizer.zero_grad()
+        parts = [self._backward(pool) for _ in range(config.accumulate)]
+        info = {name: fmean(part[name] for part in parts) for name in parts[0]}
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self.step += 1
+        if self.step > config.average_from * config.steps:
+            self.average.update_parameters(self.model)
+        self.seconds += time.perf_counter() - started
+        self.curve.append({"step": self.step, **info})
+        return info
+
+    def _backward(self, pool: TaskPool) -> dict[str, float]:
+        config = self.config
+        batch = preference_batch(pool, self.sentences, config.batch, self.rng)
+        match = None
+        if self.model.match is not None:
+            match = match_batch(pool, self.sentences, config.batch, self.rng)
+        with self.autocast:
+            loss, info = self._shared(batch, match)
+        (loss / config.accumulate).backward()
+        return {name: float(value.detach()) for name, value in info.items()}
+
+    @property
+    def averaged(self) -> VLP:
+        """The model that is saved: its weights are the mean of those of the latest steps."""
+        averaged = self.average.module if int(self.average.n_averaged) else self.model
+        assert isinstance(averaged, VLP)
+        return averaged
+
+    def validate(self, tasks: Sequence[TaskClips]) -> dict[str, float]:
+        """Return figures on unseen episodes and sentences; export the model as "best" if it never was better."""
+        if not tasks:
+            return {}
+        figures = validation_figures(self.averaged, tasks, self.config.seed)
+        if figures["validation"] > self.best:
+            self.best = figures["validation"]
+            self.export("best")
+        path = self.config.out / "validation.csv"
+        before = path.read_text() if path.exists() else ",".join(["step", *figures]) + "\n"
+        row = ",".join([str(self.step), *(f"{value:g}" for value in figures.values())])
+        if self.accelerator.is_main_process:
+            atomic_write_text(path, before + row + "\n")
+        return figures
+
+    @property
+    def _file(self) -> Path:
+        return self.config.out / "resume.pt"
+
+    def save(self) -> None:
+        """Write what `resume` needs, atomically."""
+        streams = gather_object(
+            [
+                {
+                    "torch": torch.get_rng_state(),
+                    "cuda": torch.cuda.get_rng_state_all(),
+                    "numpy": json.dumps(self.rng.bit_generator.state),
+                }
+            ]
+        )
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "step": self.step, "seconds": self.seconds, "best": self.best, "curve": self.curve,
+            "objective": self.objective.state_dict(), "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(), "streams": streams,
+        }  # fmt: skip
+        with atomic_path(self._file) as temporary:
+            torch.save(state, temporary)
+        rows = [
+            ",".join(self.curve[0]),
+            *(",".join(f"{v:g}" for v in row.values()) for row in self.curve),
+        ]
+        atomic_write_text(self.config.out / "curve.csv", "\n".join(rows) + "\n")
+
+    def resume(self) -> None:
+        """Take up a run where `save` left it; nothing to do in a new folder."""
+        if not self._file.exists():
+            return
+        state = torch.load(self._file, weights_only=True, map_location=self.model.place.device)
+        for name in ("step", "seconds", "best", "curve"):
+            setattr(self, name, state[name])
+        for name in ("objective", "average", "optimizer"):
+            getattr(self, name).load_state_dict(state[name])
+        streams = state["streams"]
+        # With more processes than before, the new ones go on with streams of their own.
+        if self.accelerator.process_index < len(streams):
+            mine = streams[self.accelerator.process_index]
+            torch.set_rng_state(mine["torch"].cpu())
+            torch.cuda.set_rng_state_all([each.cpu() for each in mine["cuda"]])
+            self.rng.bit_generator.state = json.loads(mine["numpy"])
+        logger.info("going on from batch %d of %d", self.step, self.config.steps)
+
+    def export(self, name: str) -> Path:
+        """Write the averaged model as a checkpoint and return its folder, `out / name`."""
+        config = self.config
+        training = {
+            "split": config.split, "train_tasks": list(find_split(config.split).train),
+            "fingerprint": self.fingerprint, "steps": self.step, "seed": config.seed,
+            "seconds": round(self.seconds, 1), "start": config.start.name if config.start else None,
+            "loss": vars(config.loss),
+        }  # fmt: skip
+        folder = config.out / name
+        if self.accelerator.is_main_process:
+            model = self.averaged.eval()
+            Checkpoint(model, config.view, config.grid.stride, training).save_pretrained(folder)
+        self.accelerator.wait_for_everyone()
+        return folder
+
+
+def _schedule(step: int, config: TrainConfig) -> float:
+    warm = min(1.0, (step + 1) / config.warmup_steps)
+    return warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def freeze(model: VLP) -> None:
+    """Fix what is not trained: the vision tower, whose features are cached, and the token table.
+
+    Words that training never met then keep their place beside those that it did.
+    """
+    for parameter in model.encoders.clip.visual.parameters():
+        parameter.requires_grad_(False)
+    model.encoders.clip.token_embedding.weight.requires_grad_(False)

@@ -127,6 +127,25 @@ def test_rows_do_not_depend_on_their_batch() -> None:
     np.testing.assert_allclose(ensemble(obs, action)[rows], alone, atol=1e-6)
 
 
+def test_a_row_alone_sees_new_weights_at_once() -> None:
+    ensemble, other = RewardEnsemble(4, 2, SMALL), RewardEnsemble(4, 2, SMALL, seed=1)
+    preferences = preferences_of()
+    obs, action = (rows[:4] for rows in rows_of(preferences))
+
+    def alone() -> np.ndarray:
+        return np.array([ensemble(o[None], a[None])[0] for o, a in zip(obs, action, strict=True)])
+
+    for change in (
+        lambda: None,
+        lambda: ensemble.fit(preferences, FitConfig(lr=1e-2)),
+        lambda: ensemble.load_state_dict(other.state_dict()),
+    ):
+        before = alone()
+        change()
+        np.testing.assert_allclose(alone(), ensemble(obs, action), atol=1e-6)
+    assert not np.allclose(before, alone())
+
+
 @pytest.mark.parametrize("steps_sampled", [4, None])
 def test_learns_to_agree_with_new_labels(steps_sampled: int | None) -> None:
     ensemble = RewardEnsemble(4, 2, SMALL)

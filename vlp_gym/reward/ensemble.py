@@ -90,6 +90,8 @@ class RewardEnsemble:
             )
         inputs = torch.from_numpy(np.concatenate([obs, action], axis=-1, dtype=np.float32))
         with torch.inference_mode():
+            if len(inputs) == 1 and self.device.type == "cpu":
+                return self.network.one_row(self._standardized(inputs).numpy()[0])[:, None]
             if len(inputs) <= ROWS:
                 return _array(self._predict(inputs))
             blocks = [self._predict(block) for block in torch.split(inputs, ROWS)]

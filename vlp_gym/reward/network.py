@@ -1,10 +1,16 @@
 """Several equal networks as one: stacked weights, one batched product a layer."""
 
+import functools
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
+
+LEAK = 0.01
+"""Slope of LeakyReLU below 0."""
 
 
 class StackedMLP(nn.Module):
@@ -38,8 +44,23 @@ class StackedMLP(nn.Module):
         hidden = inputs
         *inner, (last_weight, last_bias) = self._layers
         for weight, bias in inner:
-            hidden = nn.functional.leaky_relu_(torch.baddbmm(bias, hidden, weight))
+            hidden = nn.functional.leaky_relu_(torch.baddbmm(bias, hidden, weight), LEAK)
         return torch.tanh(torch.baddbmm(last_bias, hidden, last_weight)).squeeze(-1)
+
+    def one_row(self, row: Float[np.ndarray, " width_in"]) -> Float[np.ndarray, " members"]:
+        """Return each member's output for the same row, on a CPU; NumPy is done before torch has begun."""
+        hidden: NDArray[np.float32] = row[None, None]
+        *inner, (last_weight, last_bias) = self._arrays
+        for weight, bias in inner:
+            hidden = hidden @ weight + bias
+            np.maximum(hidden, LEAK * hidden, out=hidden)
+        out: NDArray[np.float32] = np.tanh(hidden @ last_weight + last_bias)[:, 0, 0]
+        return out
+
+    @functools.cached_property
+    def _arrays(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        # Views of the weights: what the optimiser or a loaded state writes there shows here.
+        return [(weight.detach().numpy(), bias.detach().numpy()) for weight, bias in self._layers]
 
 
 def _initial(n_in: int, n_out: int, generator: torch.Generator) -> Float[Tensor, "rows n_out"]:

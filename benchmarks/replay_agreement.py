@@ -37,6 +37,7 @@ class Config:
     n_pairs: int = 300
     """Pairs a task and age, each under one of the task's held-out sentences."""
     segment_length: int = 50
+    max_episode_steps: int = 150
     checkpoint: str | None = None
     """A preference model of your own; None: the bundled one."""
     split: str = "paper"
@@ -78,9 +79,14 @@ def agreement_at(age: int, data: Trajectories, config: Config) -> dict[str, floa
 def measure(config: Config) -> list[Record]:
     """Measure all tasks at all ages and write one record of each, and of the mean."""
     names = find_split(config.split).test
-    folder = replay.main(
-        replay.Config(names, steps=config.ages[-1], seed=config.seed, out=config.out)
+    agents = replay.Config(
+        names,
+        steps=config.ages[-1],
+        max_episode_steps=config.max_episode_steps,
+        seed=config.seed,
+        out=config.out,
     )
+    folder = replay.main(agents)
     records = []
     for name in names:
         data = Trajectories.load(folder / f"{name}.npz")

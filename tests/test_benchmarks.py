@@ -143,6 +143,14 @@ def test_a_run_of_other_settings_is_refused(compared: demo.Config) -> None:
         demo.compare(other)
 
 
+def test_feedback_is_no_setting_of_an_agent_that_the_simulator_pays(compared: demo.Config) -> None:
+    feedback = replace(compared.base.feedback, segment_length=7)
+    other = replace(compared, base=replace(compared.base, feedback=feedback))
+    assert demo.compare(replace(other, methods=("env",)))
+    with pytest.raises(ValueError, match="other settings"):
+        demo.compare(other)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # bare Meta-World fails some checks of Gymnasium
 def test_throughput_measures_three_ways_in_one_process(tmp_path: Path) -> None:
     config = throughput.Config(

@@ -1,0 +1,67 @@
+"""Replays of learning agents: whole, true to the env, and how a preference model judges them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agents import replay
+from benchmarks import replay_agreement
+from vlp_gym.data.replay import Replay
+from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.tasks.splits import SPLITS, Split
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("replay")
+    return replay.main(
+        replay.Config(("DoorClose",), steps=120, max_episode_steps=60, out=out, quiet=True)
+    )
+
+
+def test_every_step_of_every_episode_is_kept(folder: Path) -> None:
+    data = Trajectories.load(folder / "DoorClose.npz")
+    assert (len(data), data.n_steps) == (2, 60)
+    assert set(data.behaviour) == {"sac"}
+    assert len(set(data.seed)) == 2
+    assert np.abs(data.action).max() <= 1
+    for row in range(2):  # the simulator, given these seeds and actions, does it again
+        Replay(data).last_obs(row)
+        episode = data.episode(row)
+        assert episode.snapshots.shape[0] == 60
+        assert set(episode.constants) == set(data.constants)
+
+
+def test_a_replay_on_disk_is_kept(folder: Path) -> None:
+    before = (folder / "DoorClose.npz").read_bytes()
+    replay.main(replay.Config(("DoorClose",), steps=120, max_episode_steps=60, seed=9, out=folder))
+    assert (folder / "DoorClose.npz").read_bytes() == before
+
+
+def test_an_episode_is_never_cut_off() -> None:
+    with pytest.raises(ValueError, match="multiple"):
+        replay.Config(("DoorClose",), steps=100, max_episode_steps=60)
+    with pytest.raises(ValueError, match="name a task"):
+        replay.Config(())
+
+
+def test_labels_of_replays_are_compared_with_the_return_at_every_age(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SPLITS, "tiny", Split(("DoorOpen",), ("DoorClose",)))
+    config = replay_agreement.Config(
+        (60, 120), n_pairs=16, segment_length=20, max_episode_steps=60, split="tiny", out=folder,
+        device="cpu", results=tmp_path,
+    )  # fmt: skip
+    replay_agreement.measure(config)
+    records = json.loads((tmp_path / "replay_agreement.json").read_text())["records"]
+    assert [(r["task"], r["method"]) for r in records] == [
+        ("DoorClose", "SAC, 60 steps"),
+        ("DoorClose", "SAC, 120 steps"),
+        ("mean", "SAC, 60 steps"),
+        ("mean", "SAC, 120 steps"),
+    ]
+    assert all(0 <= share <= 1 for r in records for share in r["metrics"].values())
+    assert records[0]["metrics"] == records[2]["metrics"]

@@ -80,14 +80,15 @@ def check_same(config: pebble.Config, folder: Path) -> None:
     Raises:
         ValueError: the folder holds another run.
     """
-    if read_of(run.read_config(folder, pebble.Config)) != read_of(config):
+    if deciding(run.read_config(folder, pebble.Config)) != deciding(config):
         raise ValueError(
             f"{folder} holds a run with other settings; remove it or name other --runs"
         )
 
 
-def read_of(config: pebble.Config) -> pebble.Config:
-    """Return a config less what its run never reads: an agent that the simulator pays asks nobody."""
+def deciding(config: pebble.Config) -> pebble.Config:
+    """Return a config less what decides none of a run's numbers; an agent that the simulator pays asks nobody."""
+    config = replace(config, quiet=False)
     return replace(config, feedback=pebble.DEMO.feedback) if config.reward == "env" else config
 
 

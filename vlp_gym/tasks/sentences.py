@@ -122,7 +122,7 @@ WORDINGS: dict[str, Wording] = {
         _BUTTON,
         ("switch the coffee machine on with {noun}", "brew coffee by touching {noun}"),
         ("the button of the coffee machine is pressed", "the coffee machine is switched on"),
-        "black",
+        "silver",
     ),
     "CoffeePull": Wording(
         ("pull {noun} away from the coffee machine", "take {noun} out from under the coffee maker",
@@ -167,7 +167,7 @@ WORDINGS: dict[str, Wording] = {
         _DOOR,
         ("slam {noun}", "make sure {noun} is no longer open"),
         ("the door is closed", "the door is shut"),
-        "green",
+        "black",
     ),
     "DoorLock": Wording(
         ("lock {noun}", "turn the lock of {noun}", "bolt {noun}", "rotate the lock to lock {noun}",
@@ -285,7 +285,7 @@ WORDINGS: dict[str, Wording] = {
         ("the lever", "the switch", "the lever arm", "the long lever", "the control lever", "the arm of the lever"),
         ("hoist {noun}", "tip {noun} up"),
         ("the lever points up", "the lever is raised"),
-        "red",
+        "silver",
     ),
     "PegInsertSide": Wording(
         ("insert {noun} into the hole", "put {noun} in the hole", "plug {noun} into the box",
@@ -442,7 +442,7 @@ WORDINGS: dict[str, Wording] = {
         _CAN,
         ("tow {noun} by the rod", "haul {noun} in with the stick"),
         ("the thermos has come closer with the stick in its handle", "the thermos is at the near goal"),
-        "blue",
+        "green",
     ),
     "StickPush": Wording(
         ("push {noun} with the stick", "use the stick to push {noun}", "move {noun} with the stick",
@@ -451,7 +451,7 @@ WORDINGS: dict[str, Wording] = {
         _CAN,
         ("poke {noun} forward with the rod", "nudge {noun} ahead by the stick"),
         ("the thermos has been moved away by the stick", "the thermos is at the far goal"),
-        "blue",
+        "green",
     ),
     "Sweep": Wording(
         ("sweep {noun} off the table", "push {noun} off the table", "wipe {noun} off the edge", "sweep {noun} away",
@@ -477,7 +477,7 @@ WORDINGS: dict[str, Wording] = {
         _WINDOW,
         ("stop the draught from {noun}", "make sure {noun} is no longer open"),
         ("the window is closed", "the window is shut"),
-        "silver",
+        "brown",
     ),
     "WindowOpen": Wording(
         ("open {noun}", "push {noun} open", "slide {noun} open", "open up {noun}", "slide {noun} left",
@@ -485,7 +485,7 @@ WORDINGS: dict[str, Wording] = {
         _WINDOW,
         ("let air in through {noun}", "make sure {noun} is no longer closed"),
         ("the window is open", "the window stands open"),
-        "silver",
+        "brown",
     ),
 }
 """How each of Meta-World's 50 tasks can be said."""

@@ -244,10 +244,7 @@ def evaluate_task(
         turned_moved = _turned(own, unsaid, whole, with_expert, level)
 
     mine = own[:, whole]
-    foreign = [
-        score_clips(model, other, np.flatnonzero(other.clips.whole), sentences)
-        for other in strangers
-    ]
+    foreign = _foreign_scores(model, strangers, sentences)
     beaten = np.array([_beats(theirs, mine) for theirs in foreign])
     sizes = np.array([theirs.shape[1] for theirs in foreign])
     report = TaskReport(
@@ -282,6 +279,16 @@ def evaluate_task(
     return report, beaten, curves
 
 
+def _foreign_scores(
+    model: VLP, strangers: Sequence[TaskClips], sentences: Sequence[str]
+) -> list[Float[np.ndarray, "sentences others"]]:
+    """Return the scores of each other task's trajectories."""
+    return [
+        score_clips(model, other, np.flatnonzero(other.clips.whole), sentences)
+        for other in strangers
+    ]
+
+
 def _language(
     model: VLP,
     task: TaskClips,
@@ -294,10 +301,7 @@ def _language(
     mine = score_clips(model, task, whole, sentences)
     place = np.searchsorted(whole, by_level)
     level = clips.level[whole].astype(float)
-    theirs = [
-        score_clips(model, other, np.flatnonzero(other.clips.whole), sentences)
-        for other in strangers
-    ]
+    theirs = _foreign_scores(model, strangers, sentences)
     beaten = _beats(np.concatenate(theirs, axis=1), mine)
     itp = float(np.mean([agreement(score, level, place).all_pairs for score in mine]))
     return LanguageReport(itp=itp, ivp=1 - beaten)

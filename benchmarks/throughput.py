@@ -1,8 +1,7 @@
 """Steps per second of SAC: with VLP's feedback, on bare Meta-World, and with a picture every step.
 
-`python -m benchmarks.throughput` writes `results/throughput.json`; with `--threads 1 --name throughput_one_thread
---repeats 5 --picture-steps 300` the other committed result. The three agents live in one process
-and take turns, so that a busy minute of the machine hits all of them.
+`python -m benchmarks.throughput` writes `results/throughput.json`. The three agents live in one process and take turns,
+so that a busy minute of the machine hits all of them.
 """
 
 import time
@@ -44,8 +43,6 @@ class Config:
     threads: int | None = None
     """Threads of torch; None: its own choice, all cores. Software OpenGL takes all cores, too."""
     seed: int = 0
-    name: str = "throughput"
-    """Of the result, and of its table in the README."""
     results: Path = RESULTS
 
 
@@ -153,7 +150,7 @@ def main(config: Config) -> None:
     speed = measure(config)
     seconds = time.perf_counter() - started
     records = [replace(record, seconds=seconds) for record in records_of(config, speed)]
-    print(write_records(config.name, records, config.results))
+    print(write_records("throughput", records, config.results))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from agents import pebble, run
-from benchmarks import demo, report, schema, throughput
+from benchmarks import demo, online, report, schema, scoring, studies, throughput
+from benchmarks.pebble_runs import NAMES
 from benchmarks.schema import Record, read_records, write_records
+from vlp_gym.training.behaviours import BEHAVIOURS
 
 NOWHERE = {"commit": "abc", "machine": {"cpu": "one", "cores": 2}, "versions": {}}
 
@@ -109,7 +111,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> demo.Config:
 
 def test_the_demo_writes_one_record_a_run_and_a_figure(compared: demo.Config) -> None:
     records = read_records("demo", compared.results)
-    assert [record.method for record in records] == [demo.NAMES["oracle"], demo.NAMES["env"]]
+    assert [record.method for record in records] == [NAMES["oracle"], NAMES["env"]]
     assert {record.seed for record in records} == {3}
     assert records[0].metrics["queries"] == 4
     assert "queries" not in records[1].metrics
@@ -149,6 +151,53 @@ def test_feedback_is_no_setting_of_an_agent_that_the_simulator_pays(compared: de
     assert demo.compare(replace(other, methods=("env",)))
     with pytest.raises(ValueError, match="other settings"):
         demo.compare(other)
+
+
+def test_parts_of_the_online_comparison_add_up(tmp_path: Path) -> None:
+    from tests.test_pebble import TINY
+
+    tasks = ("DoorClose", "ButtonPress")
+    base = replace(TINY, steps=60)
+    whole = online.Config(base, tasks, ("env",), (1,), tmp_path / "runs", tmp_path)
+    online.compare(replace(whole, tasks=tasks[:1]))
+    online.compare(replace(whole, tasks=tasks[1:]))
+    records = read_records("online", tmp_path)
+    assert [record.task for record in records] == ["ButtonPress", "DoorClose"]
+    assert (tmp_path / "online.png").stat().st_size
+    with pytest.raises(ValueError, match="tasks must be of"):
+        online.Config(tasks=("DoorOpen",))
+
+
+def test_every_training_of_the_studies_has_one_folder_and_differs_from_the_base(
+    tmp_path: Path,
+) -> None:
+    config = studies.Config(runs=tmp_path)
+    variants = [each for study in studies.STUDIES.values() for each in study.values()]
+    of_run: dict[str, Any] = {}
+    for variant in variants:
+        wanted = studies.settings(variant, config)
+        assert of_run.setdefault(variant.run, wanted) == wanted
+        assert set(studies.DATA[variant.data]) <= set(BEHAVIOURS)
+    assert len(set(map(repr, of_run.values()))) == len(of_run)
+    base = replace(of_run["base"], out=Path())
+    assert all(replace(of_run[run], out=Path()) != base for run in of_run if run != "base")
+
+
+def test_a_finished_training_is_judged_once(tmp_path: Path) -> None:
+    config = studies.Config(("ml45",), runs=tmp_path / "runs", results=tmp_path)
+    wanted = studies.settings(studies.STUDIES["ml45"]["ML45 split"], config)
+    measured = {"metrics": {"ITP": 0.9}, "seconds": 3.0, **run.provenance()}
+    run.write_json(wanted.out / "result.json", measured)
+    studies.study(config)
+    (record,) = read_records("study_ml45", tmp_path)
+    assert (record.metrics, record.paper) == ({"ITP": 0.9}, {"k-means labels": 0.97})
+
+
+def test_the_feature_cache_spares_the_encoder(tmp_path: Path) -> None:
+    small = replace(scoring.PAPER, clip="vlp-compact", stages=(3,), image_size_px=64, n_frames=2)
+    config = scoring.Config(paper=replace(small, width=32, heads=2), train_repeats=1, windows=1)
+    cached, every_time = scoring.measure_cache(config, tmp_path)
+    assert cached.metrics["times faster"] > every_time.metrics["times faster"] == 1
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # bare Meta-World fails some checks of Gymnasium

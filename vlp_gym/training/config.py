@@ -28,6 +28,9 @@ class TrainConfig:
     split: str = "paper"
     instructions: Path | None = None
     """More sentences to train with: a file that `vlp instructions` wrote."""
+    own_sentences: int | None = None
+    """How many of our own sentences a task is trained with, the default one and others from all over the table; None:
+    all of them."""
     start: Path | None = None
     """Weights of the encoders to start from (safetensors); None starts from random ones."""
     model: VLPConfig = field(default_factory=VLPConfig)
@@ -54,3 +57,8 @@ class TrainConfig:
     """Processes that draw frames which no cache has yet."""
     seed: int = 0
     checkpoint_every: int = 250
+
+    def __post_init__(self) -> None:
+        """Refuse to train without sentences."""
+        if self.own_sentences is not None and self.own_sentences < 1:
+            raise ValueError(f"own_sentences must be 1 or more, got {self.own_sentences}")

@@ -86,7 +86,16 @@ def training_sentences(config: TrainConfig) -> dict[str, tuple[str, ...]]:
     """Return the sentences of every training task of the split, ours and those of the config's file."""
     more = {} if config.instructions is None else load_instructions(config.instructions)
     names = find_split(config.split).train
-    return {name: (*instructions(name), *more.get(name, ())) for name in names}
+    return {
+        name: (*_spread(instructions(name), config.own_sentences), *more.get(name, ()))
+        for name in names
+    }
+
+
+def _spread(sentences: tuple[str, ...], n_sentences: int | None) -> tuple[str, ...]:
+    if n_sentences is None:
+        return sentences
+    return sentences[:: max(1, len(sentences) // n_sentences)][:n_sentences]
 
 
 def load_pool(

@@ -362,6 +362,23 @@ def test_sentences_of_ones_own_are_trained_with(data: Path, cache: Path, tmp_pat
         train(config(data, cache, tmp_path / "run", instructions=more))
 
 
+def test_fewer_of_our_sentences_are_the_default_one_and_others_of_all_the_table(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    def trained_with(number: int | None) -> tuple[str, ...]:
+        settings = config(data, cache, tmp_path / "run", own_sentences=number)
+        return training_sentences(settings)[TRAIN[0]]
+
+    everything = instructions(TRAIN[0])
+    assert trained_with(None) == everything
+    assert trained_with(1) == everything[:1]
+    ten = trained_with(10)
+    assert len(ten) == len(set(ten)) == 10
+    assert everything.index(ten[-1]) > len(everything) // 2
+    with pytest.raises(ValueError, match="own_sentences must be 1 or more, got 0"):
+        trained_with(0)
+
+
 def test_two_processes_share_a_training(data: Path, cache: Path, tmp_path: Path) -> None:
     settings = config(data, cache, tmp_path / "run", steps=2)
     train(dataclasses.replace(settings, out=tmp_path / "alone"))

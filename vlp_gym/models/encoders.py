@@ -111,6 +111,11 @@ class ClipEncoders(nn.Module):
         ]  # each [frames, c * f * f, grid, grid]
         return torch.cat(folded, dim=1).flatten(2).transpose(1, 2)
 
+    @property
+    def frames_at_once(self) -> int:
+        """Frames to encode in one call: on a CPU the features of more of them leave its cache, at half the speed."""
+        return 16 if self.mean.device.type == "cpu" else 256
+
     def for_inference(self) -> "ClipEncoders":
         """Return a faster copy that only encodes: its batch norms are folded into the convolutions."""
         side = self.image_size_px

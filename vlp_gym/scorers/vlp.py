@@ -11,9 +11,6 @@ from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import Words
 from vlp_gym.types import Task
 
-CPU_FRAMES = 16
-"""Frames encoded at once on a CPU: the features of more of them leave its cache, at half the speed."""
-
 
 class VLPScorer:
     """Scores clips by how well they follow a sentence: one number a clip, of which only differences count.
@@ -61,8 +58,7 @@ class VLPScorer:
         model = self._model
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             pixels = torch.from_numpy(np.ascontiguousarray(clips)).to(self._device)
-            at_once = CPU_FRAMES if self._device.type == "cpu" else len(pixels) * self.n_frames
-            blocks = torch.split(pixels.flatten(0, 1), at_once)
+            blocks = torch.split(pixels.flatten(0, 1), self._encoders.frames_at_once)
             features = torch.cat([self._encoders.frames(block) for block in blocks])
             features = features.view(*clips.shape[:2], *features.shape[1:])
             same = torch.zeros(len(clips), dtype=torch.long, device=self._device)

@@ -18,9 +18,6 @@ from vlp_gym.types import View
 
 FeatureArray = Float[np.ndarray, "episodes frames patches channels"]
 
-CHUNK = 64
-"""Frames encoded at a time."""
-
 
 @dataclass(frozen=True)
 class TaskClips:
@@ -92,12 +89,13 @@ def _cached_features(frames: FrameArray, encoders: ClipEncoders, path: Path) -> 
 @torch.inference_mode()
 def encode_frames(frames: FrameArray, encoders: ClipEncoders) -> FeatureArray:
     """Return the features of frames, float16 [episodes, frames, patches, channels]."""
-    device = encoders.mean.device
+    device, block = encoders.mean.device, encoders.frames_at_once
+    encoders = encoders.for_inference()
     flat = frames.reshape(-1, *frames.shape[2:])
     features = np.empty((len(flat), encoders.n_patches, encoders.frame_width), np.float16)
-    for start in tqdm(range(0, len(flat), CHUNK), desc="encoding", leave=False, disable=None):
-        chunk = torch.from_numpy(np.array(flat[start : start + CHUNK])).to(device)
-        features[start : start + CHUNK] = encoders.frames(chunk).float().cpu().numpy()
+    for start in tqdm(range(0, len(flat), block), desc="encoding", leave=False, disable=None):
+        pixels = torch.from_numpy(np.array(flat[start : start + block])).to(device)
+        features[start : start + block] = encoders.frames(pixels).float().cpu().numpy()
     return features.reshape(*frames.shape[:2], *features.shape[1:])
 
 

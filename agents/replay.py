@@ -1,7 +1,8 @@
 """Everything that a learning agent did, as trajectories: SAC on the simulator's reward.
 
 `python -m agents.replay DoorOpen PlateSlide` writes one file a task, in the format of `vlp collect`. The first
-10,000 steps of a file are the replay of an agent of that age, and so on: what an online run shows a labeler.
+10,000 steps of a file are the replay of an agent of that age, and so on: what an online run shows a labeler. With
+`--keep 60` it writes so many episodes of all ages, for `vlp train --replays`.
 """
 
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ class Config:
     """Environment steps of an agent."""
     max_episode_steps: int = 150
     """Steps of an episode; `steps` is a multiple of it."""
+    keep: int | None = None
+    """Episodes that are written, evenly spread over the agent's life; None: all of them."""
     seed: int = 0
     out: Path | None = None
     """Folder of the files; None: data/replay-SEED. Files that are there are kept."""
@@ -49,6 +52,8 @@ class Config:
         """Refuse a last episode that would be cut off."""
         if not self.tasks:
             raise ValueError("name a task, such as DoorOpen")
+        if self.keep is not None and self.keep < 1:
+            raise ValueError(f"keep must be 1 or more, got {self.keep}")
         if self.steps % self.max_episode_steps:
             raise ValueError(
                 f"steps must be a multiple of max_episode_steps, got {self.steps} and {self.max_episode_steps}"
@@ -116,7 +121,9 @@ def replay(task_name: str, config: Config) -> Trajectories:
     agent.learn(config.steps, None if config.quiet else ProgressBarCallback())
     kept = env.trajectories(task_name, config.max_episode_steps)
     env.close()
-    return kept
+    if config.keep is None or config.keep >= len(kept):
+        return kept
+    return kept.take(np.linspace(0, len(kept) - 1, config.keep).round().astype(int))
 
 
 def main(config: Config) -> Path:

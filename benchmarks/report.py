@@ -1,4 +1,4 @@
-"""Writes the tables of the README from `benchmarks/results`: `python -m benchmarks.report`.
+"""Writes the tables of the README and of `benchmarks/README.md` from the results: `python -m benchmarks.report`.
 
 A table stands between `<!-- results:NAME -->` and `<!-- /results:NAME -->`. Nothing between the two
 is written by hand; a test fails when the README differs from the results.
@@ -13,7 +13,9 @@ from statistics import fmean
 
 from benchmarks.schema import RESULTS, Record, read_records
 
-README = Path(__file__).parents[1] / "README.md"
+HERE = Path(__file__).parent
+PAGES = (HERE.parent / "README.md", HERE / "README.md")
+"""Texts that have tables."""
 MARKED = re.compile(
     r"(<!-- results:(?P<name>[\w-]+) -->\n).*?(<!-- /results:(?P=name) -->)", re.DOTALL
 )
@@ -128,14 +130,14 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Rewrite the README; with `--check`, only say whether it is up to date."""
-    present = README.read_text(encoding="utf-8")
-    wanted = render(present)
-    if "--check" in sys.argv[1:]:
-        if present != wanted:
-            sys.exit("README.md differs from benchmarks/results; run `python -m benchmarks.report`")
-        return
-    README.write_text(wanted, encoding="utf-8")
+    """Rewrite the pages; with `--check`, only say whether they are up to date."""
+    for page in PAGES:
+        present = page.read_text(encoding="utf-8")
+        wanted = render(present)
+        if "--check" not in sys.argv[1:]:
+            page.write_text(wanted, encoding="utf-8")
+        elif present != wanted:
+            sys.exit(f"{page} differs from benchmarks/results; run `python -m benchmarks.report`")
 
 
 if __name__ == "__main__":

@@ -80,10 +80,20 @@ def test_numbers_have_three_digits(value: float | None, text: str) -> None:
     assert report._number(value) == text
 
 
-def test_readme_equals_the_committed_results() -> None:
-    text = report.README.read_text(encoding="utf-8")
+@pytest.mark.parametrize("page", report.PAGES)
+def test_pages_equal_the_committed_results(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
     assert "<!-- results:" in text
     assert text == report.render(text), "run `python -m benchmarks.report`"
+
+
+def test_every_committed_result_is_shown_and_every_program_is_named() -> None:
+    texts = [page.read_text(encoding="utf-8") for page in report.PAGES]
+    for path in schema.RESULTS.glob("*.json"):
+        assert any(f"<!-- results:{path.stem} -->" in text for text in texts), path
+    for path in report.HERE.glob("[a-z]*.py"):
+        if "__main__" in path.read_text(encoding="utf-8"):
+            assert f"`{path.stem}`" in texts[1], path
 
 
 def test_every_committed_result_can_be_read() -> None:

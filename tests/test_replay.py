@@ -40,6 +40,18 @@ def test_a_replay_on_disk_is_kept(folder: Path) -> None:
     assert (folder / "DoorClose.npz").read_bytes() == before
 
 
+def test_episodes_of_all_ages_are_kept(folder: Path, tmp_path: Path) -> None:
+    every = Trajectories.load(folder / "DoorClose.npz")
+    few = replay.Config(
+        ("DoorClose",), steps=120, max_episode_steps=60, keep=1, out=tmp_path, quiet=True
+    )
+    kept = Trajectories.load(replay.main(few) / "DoorClose.npz")
+    np.testing.assert_array_equal(kept.seed, every.seed[:1])
+    np.testing.assert_array_equal(kept.action, every.action[:1])
+    with pytest.raises(ValueError, match="keep must be 1 or more"):
+        replay.Config(("DoorClose",), keep=0)
+
+
 def test_an_episode_is_never_cut_off() -> None:
     with pytest.raises(ValueError, match="multiple"):
         replay.Config(("DoorClose",), steps=100, max_episode_steps=60)

@@ -178,7 +178,8 @@ def test_frames_drawn_in_several_processes_are_the_same(
     data: Path, cache: Path, tmp_path: Path
 ) -> None:
     view, folder = View("corner4", SIZE_PX), tmp_path / "frames"
-    draw_data_set(data, ("DoorOpen", "DrawerOpen"), view, GRID, folder, workers=2)
+    paths = [data / "DoorOpen.npz", data / "DrawerOpen.npz"]
+    draw_data_set(paths, view, GRID, folder, workers=2)
     assert len(list(folder.iterdir())) == 2
     trajectories = Trajectories.load(data / "DoorOpen.npz")
     drawn = cached_frames(trajectories, view, GRID, folder)
@@ -258,6 +259,37 @@ def test_a_task_in_two_folders_is_no_stranger_to_itself(
         things = {"door", "drawer", "window"}
         named = [next((w for w in things if w in s), None) for s in batch.sentences]
         assert len({n for n in named if n}) == len([n for n in named if n])
+
+
+def test_replays_of_agents_add_windows_to_the_tasks_that_have_them(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    replays = tmp_path / "replays"
+    replays.mkdir()
+    settings = config(data, cache, tmp_path / "run", replays=(replays,), steps=2)
+    with pytest.raises(CheckpointError, match="no replay of a training task"):
+        train(settings)
+    of_agent = Trajectories.load(data / "DoorOpen.npz").with_behaviours("correlated")
+    dataclasses.replace(of_agent, behaviour=("sac",) * len(of_agent)).save(replays / "DoorOpen.npz")
+
+    pool, _ = load_pool(VLP(settings.model), settings, settings.data, settings.replays)
+    assert [[len(folder.clips) for folder in task] for task in pool][1:] == [
+        [len(pool[1][0].clips)],
+        [len(pool[2][0].clips)],
+    ]
+    collected, replayed = pool[0]
+    assert not replayed.clips.whole.any()
+    assert not replayed.clips.moved.any()
+    # Windows of either folder, and levels of the one that has some.
+    rng = np.random.default_rng(0)
+    windows = settings.batch.windows
+    for _ in range(8):
+        batch = preference_batch(pool[:1], SENTENCES, BatchConfig(1, windows), rng)
+        level = batch.label[0, windows:, windows:]
+        assert level.tolist() == [[0.5, 1.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.0, 0.5]]
+    seen = {float(value) for value in replayed.clips.rank} - set(collected.clips.rank)
+    assert seen, "ranks are those of one folder"
+    assert json.loads((train(settings) / "config.json").read_text())["training"]["steps"] == 2
 
 
 def test_a_task_and_its_undoing_are_strangers_only_where_there_are_no_others(

@@ -80,9 +80,10 @@ class Trajectories:
         for name in names:
             if name not in self.behaviour:
                 raise UnknownNameError.of("behaviour", name, sorted(set(self.behaviour)))
-        if not names:
-            return self
-        rows = self.of_behaviour(*names)
+        return self.take(self.of_behaviour(*names)) if names else self
+
+    def take(self, rows: Int[np.ndarray, " rows"]) -> "Trajectories":
+        """Return the episodes of these rows, in this order."""
         columns = ("seed", "obs", "action", "env_reward", "success", "snapshots")
         return replace(
             self,

@@ -16,10 +16,11 @@ def fold_norms(network: Network, run: Callable[[Network], object]) -> Network:
     """Return a copy that computes the same with fewer layers: what a batch norm does, the convolution before it does.
 
     Args:
-        network: in evaluation mode; it is not changed. What a convolution gives to a batch norm goes nowhere else.
+        network: it is not changed; the copy is in evaluation mode. What a convolution gives to a batch norm goes
+            nowhere else.
         run: runs the network once on any input, which shows what feeds what.
     """
-    folded = copy.deepcopy(network)
+    folded = copy.deepcopy(network).eval()
     feeders: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 

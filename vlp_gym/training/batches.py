@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vlp_gym.tasks.metaworld import find_task
-from vlp_gym.training.clips import ClipSet
+from vlp_gym.training.behaviours import LEVELS
 from vlp_gym.training.features import TaskClips
 
 LEAST_UNDONE = 0.1
 """Pairs in which the object was moved less differently than this share of the way say nothing about undoing it."""
 
 TaskPool = Sequence[Sequence[TaskClips]]
-"""Tasks, and the clips of each in every folder of data."""
+"""Tasks, and the clips of each in every folder of data that has it; at least one of them has levels."""
 Sentences = Mapping[str, Sequence[str]]
 """What every task of a pool may be asked for with, by its name."""
 
@@ -84,24 +85,25 @@ def preference_batch(
     pool: TaskPool, sentences: Sentences, config: BatchConfig, rng: np.random.Generator
 ) -> PreferenceBatch:
     """Return a random batch; tasks uniformly, then clips of any behaviour, then one of the task's sentences."""
-    tasks = _draw_tasks(pool, config.tasks, rng)
-    rows = [_draw_rows(task.clips, config.windows, rng) for task in tasks]
-    each = list(zip(tasks, rows, strict=True))
-    labels = [_labels(task.clips, r, config.rank_sharpness) for task, r in each]
-    undone = [_undone_labels(task.clips, r, config.undo_sharpness) for task, r in each]
+    drawn = [
+        _draw_clips(folders, config.windows, rng)
+        for folders in _draw_tasks(pool, config.tasks, rng)
+    ]
+    labels = [_labels(each, config.rank_sharpness) for each in drawn]
+    undone = [_undone_labels(each, config.undo_sharpness) for each in drawn]
 
     def sentence(task_name: str) -> str:
         return _draw_sentence(sentences[task_name], config.word_dropout, rng)
 
     return PreferenceBatch(
-        features=torch.stack([task.gather(r) for task, r in each]),
-        state=torch.stack([task.gather_state(r) for task, r in each]),
+        features=torch.stack([each.features for each in drawn]),
+        state=torch.stack([each.state for each in drawn]),
         label=torch.stack([label for label, _ in labels]),
         weight=torch.stack([weight for _, weight in labels]),
-        sentences=[sentence(_name(task)) for task in tasks],
+        sentences=[sentence(each.task_name) for each in drawn],
         undoing=[
             sentence(undoing) if undoing is not None and undoing in sentences else None
-            for undoing in (find_task(_name(task)).counterpart for task in tasks)
+            for undoing in (find_task(each.task_name).counterpart for each in drawn)
         ],
         undone_label=torch.stack([label for label, _ in undone]),
         undone_weight=torch.stack([weight for _, weight in undone]),
@@ -112,65 +114,101 @@ def match_batch(
     pool: TaskPool, sentences: Sentences, config: BatchConfig, rng: np.random.Generator
 ) -> MatchBatch:
     """Return a random batch of different tasks' clips, of any behaviour, and one sentence a task."""
-    tasks = _draw_tasks(pool, min(config.match_tasks, len(pool)), rng)
+    drawn = _draw_tasks(pool, min(config.match_tasks, len(pool)), rng)
+    tasks = [folders[int(rng.integers(len(folders)))] for folders in drawn]
     rows = [rng.choice(len(task.clips), config.match_clips, replace=False) for task in tasks]
     return MatchBatch(
         features=torch.cat([task.gather(r) for task, r in zip(tasks, rows, strict=True)]),
         sentences=[
-            _draw_sentence(sentences[_name(task)], config.word_dropout, rng) for task in tasks
+            _draw_sentence(sentences[task.clips.task_name], config.word_dropout, rng)
+            for task in tasks
         ],
     )
 
 
-def _draw_tasks(pool: TaskPool, n_tasks: int, rng: np.random.Generator) -> list[TaskClips]:
+def _draw_tasks(
+    pool: TaskPool, n_tasks: int, rng: np.random.Generator
+) -> list[Sequence[TaskClips]]:
     # Different tasks, however many folders they are in: else one would be a stranger to itself. A task and the one
     # that undoes it are no strangers either; they come together only where there are too few others.
     order = rng.permutation(len(pool))
-    opposite = {find_task(_name(pool[i][0])).counterpart: int(i) for i in order}
+    opposite = {find_task(_name(pool[i])).counterpart: int(i) for i in order}
     place = {int(i): at for at, i in enumerate(order)}
 
     def comes_late(i: int) -> bool:
-        partner = opposite.get(_name(pool[i][0]))
+        partner = opposite.get(_name(pool[i]))
         return partner is not None and place[partner] < place[i]
 
     chosen = sorted((int(i) for i in order), key=comes_late)[:n_tasks]
-    return [pool[i][int(rng.integers(len(pool[i])))] for i in chosen]
+    return [pool[i] for i in chosen]
 
 
-def _name(task: TaskClips) -> str:
-    return task.clips.task_name
+def _name(folders: Sequence[TaskClips]) -> str:
+    return folders[0].clips.task_name
 
 
-def _draw_rows(
-    clips: ClipSet, n_windows: int, rng: np.random.Generator
-) -> Int[np.ndarray, " clips"]:
-    windows = rng.choice(np.flatnonzero(~clips.whole), n_windows, replace=False)
-    levels = [rng.choice(np.flatnonzero(clips.level == level)) for level in range(3)]
-    return np.concatenate([windows, levels])
+class _Drawn(NamedTuple):
+    """Clips of one task: windows of one folder, then a whole trajectory of every level."""
+
+    task_name: str
+    features: Float[Tensor, "clips frames patches channels"]
+    state: Float[Tensor, "clips frames 6"]
+    whole: Bool[np.ndarray, " clips"]
+    rank: Float[np.ndarray, " clips"]
+    level: Int[np.ndarray, " clips"]
+    moved: Float[np.ndarray, " clips"]
+
+
+def _draw_clips(folders: Sequence[TaskClips], n_windows: int, rng: np.random.Generator) -> _Drawn:
+    # Ranks are those of one folder. The replay of an agent has no levels; another folder has.
+    source = folders[int(rng.integers(len(folders)))]
+    with_levels = [folder for folder in folders if folder.clips.whole.any()]
+    has_levels = source.clips.whole.any()
+    levelled = source if has_levels else with_levels[int(rng.integers(len(with_levels)))]
+    windows = rng.choice(np.flatnonzero(~source.clips.whole), n_windows, replace=False)
+    levels = [
+        rng.choice(np.flatnonzero(levelled.clips.level == level)) for level in range(len(LEVELS))
+    ]
+    parts = ((source, windows), (levelled, np.array(levels)))
+
+    def joined(name: str) -> Any:
+        return np.concatenate([getattr(task.clips, name)[rows] for task, rows in parts])
+
+    return _Drawn(
+        _name(folders),
+        torch.cat([task.gather(rows) for task, rows in parts]),
+        torch.cat([task.gather_state(rows) for task, rows in parts]),
+        joined("whole"),
+        joined("rank"),
+        joined("level"),
+        joined("moved"),
+    )
 
 
 def _labels(
-    clips: ClipSet, rows: Int[np.ndarray, " clips"], sharpness: float
+    drawn: _Drawn, sharpness: float
 ) -> tuple[Float[Tensor, "clips clips"], Float[Tensor, "clips clips"]]:
-    whole = clips.whole[rows]
-    rank, level = np.nan_to_num(clips.rank[rows]), clips.level[rows]
+    whole, rank, level = drawn.whole, np.nan_to_num(drawn.rank), drawn.level
     by_rank = 1 / (1 + np.exp(-sharpness * (rank[None, :] - rank[:, None])))
     by_level = 0.5 + 0.5 * np.sign(level[None, :] - level[:, None])
     label = np.where(whole[:, None] & whole[None, :], by_level, by_rank)
-    same_kind = whole[:, None] == whole[None, :]
-    weight = np.triu(same_kind, k=1)  # every pair once, whichever way round
+    weight = np.triu(_same_kind(drawn), k=1)  # every pair once, whichever way round
     return torch.tensor(label, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32)
 
 
 def _undone_labels(
-    clips: ClipSet, rows: Int[np.ndarray, " clips"], sharpness: float
+    drawn: _Drawn, sharpness: float
 ) -> tuple[Float[Tensor, "clips clips"], Float[Tensor, "clips clips"]]:
     # Who moves a thing one way gets further from the end of the other.
-    gap = clips.moved[rows][:, None] - clips.moved[rows][None, :]
+    gap = drawn.moved[:, None] - drawn.moved[None, :]
     label = 1 / (1 + np.exp(-sharpness * gap))
-    same_kind = clips.whole[rows][:, None] == clips.whole[rows][None, :]
-    weight = np.triu(same_kind & (np.abs(gap) > LEAST_UNDONE), k=1)
+    weight = np.triu(_same_kind(drawn) & (np.abs(gap) > LEAST_UNDONE), k=1)
     return torch.tensor(label, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32)
+
+
+def _same_kind(drawn: _Drawn) -> Bool[np.ndarray, "clips clips"]:
+    same: np.ndarray = drawn.whole[:, None] == drawn.whole[None, :]
+    return same
 
 
 def _draw_sentence(sentences: Sequence[str], word_dropout: float, rng: np.random.Generator) -> str:

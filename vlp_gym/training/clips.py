@@ -101,7 +101,8 @@ def moved(data: Trajectories) -> Float[np.ndarray, "episodes steps"]:
     """Return how far the object has come on the way that experts move it; see `ClipSet.moved`."""
     place = data.obs[..., OBJECT].astype(np.float64)
     gone = place - place[:, :1]
-    way = gone[data.of_behaviour("expert"), -1].mean(0)
+    experts = data.of_behaviour("expert")
+    way = gone[experts, -1].mean(0) if len(experts) else np.zeros(3)
     length = float(np.linalg.norm(way))
     if length < LEAST_WAY_M:
         return np.zeros(gone.shape[:2])

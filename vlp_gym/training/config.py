@@ -18,6 +18,9 @@ class TrainConfig:
 
     data: tuple[Path, ...] = (Path("data/graded-0"),)
     """Folders that `vlp collect` wrote."""
+    replays: tuple[Path, ...] = ()
+    """Folders that `agents.replay` wrote: what learning agents did, of any of the training tasks. Their windows are
+    drawn as often as those of a folder of `data`."""
     out: Path = Path("runs/vlp")
     """Run folder: the checkpoint, `curve.csv`, TensorBoard logs, and what a killed run resumes from."""
     cache: Path = Path("data/cache")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -58,19 +59,13 @@ def cached_frames(data: Trajectories, view: View, grid: FrameGrid, folder: Path)
 
 
 def draw_data_set(
-    data_folder: Path,
-    tasks: tuple[str, ...],
-    view: View,
-    grid: FrameGrid,
-    folder: Path,
-    workers: int,
+    paths: Sequence[Path], view: View, grid: FrameGrid, folder: Path, workers: int
 ) -> None:
-    """Draw the frames of many tasks in parallel; those in the cache are kept.
+    """Draw the frames of many files of trajectories in parallel; those in the cache are kept.
 
     Raises:
         CheckpointError: trajectories that are missing or damaged.
     """
-    paths = [data_folder / f"{name}.npz" for name in tasks]
     jobs = [
         (path, view, grid, folder)
         for path in paths
@@ -82,7 +77,7 @@ def draw_data_set(
     from multiprocessing import get_context  # noqa: PLC0415
 
     with ProcessPoolExecutor(max(workers, 1), mp_context=get_context("spawn")) as pool:
-        list(tqdm(pool.map(_draw_job, jobs), total=len(jobs), desc="drawn tasks", disable=None))
+        list(tqdm(pool.map(_draw_job, jobs), total=len(jobs), desc="drawn files", disable=None))
 
 
 def _draw_job(job: tuple[Path, View, FrameGrid, Path]) -> None:

@@ -21,7 +21,7 @@ from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.batches import TaskPool
 from vlp_gym.training.config import TrainConfig
-from vlp_gym.training.features import task_clips
+from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import draw_data_set
 from vlp_gym.training.run import TrainingRun
 
@@ -52,7 +52,7 @@ def train(config: TrainConfig) -> Path:
     with accelerator.main_process_first():
         config.out.mkdir(parents=True, exist_ok=True)
         _check_same_config(config)
-        pool, fingerprint = load_pool(model, config, config.data)
+        pool, fingerprint = load_pool(model, config, config.data, config.replays)
         unseen = (config.validation,) if config.validation is not None else ()
         validation = [task for task, *_ in load_pool(model, config, unseen)[0]] if unseen else []
     run = TrainingRun(config, model, accelerator, sentences, fingerprint)
@@ -99,32 +99,41 @@ def _spread(sentences: tuple[str, ...], n_sentences: int | None) -> tuple[str, .
 
 
 def load_pool(
-    model: VLP, config: TrainConfig, data_folders: tuple[Path, ...]
+    model: VLP,
+    config: TrainConfig,
+    data_folders: tuple[Path, ...],
+    replays: tuple[Path, ...] = (),
 ) -> tuple[TaskPool, str]:
-    """Return the clips of the split's training tasks, of every data folder, and the hash of what they hold."""
-    pool, digest = [], hashlib.blake2b(digest_size=16)
+    """Return the clips of the split's training tasks, of every folder, and the hash of what they hold.
+
+    Raises:
+        CheckpointError: a data folder lacks a task, or a folder of replays has none.
+    """
     names = find_split(config.split).train
+    of_task = {name: [folder / f"{name}.npz" for folder in data_folders] for name in names}
+    for folder in replays:
+        found = [name for name in names if (folder / f"{name}.npz").exists()]
+        if not found:
+            raise CheckpointError(
+                f"{folder} has no replay of a training task; run `python -m agents.replay` with names of split "
+                f"{config.split!r}, such as {names[0]}"
+            )
+        for name in found:
+            of_task[name].append(folder / f"{name}.npz")
     if config.workers > 1:
-        for folder in data_folders:
-            draw_data_set(
-                folder, names, config.view, config.grid, config.cache / "frames", config.workers
-            )
+        files = [path for paths in of_task.values() for path in paths]
+        draw_data_set(files, config.view, config.grid, config.cache / "frames", config.workers)
+    digest = hashlib.blake2b(digest_size=16)
     model.eval()
-    for name in names:
-        folders = []
-        for folder in data_folders:
-            data = Trajectories.load(folder / f"{name}.npz")
-            digest.update(data.fingerprint().encode())
-            clips = task_clips(
-                data,
-                model.encoders,
-                config.view,
-                config.grid,
-                config.model.n_frames,
-                config.cache,
-            )
-            folders.append(clips)
-        pool.append(folders)
+
+    def clips_in(path: Path) -> TaskClips:
+        data = Trajectories.load(path)
+        digest.update(data.fingerprint().encode())
+        return task_clips(
+            data, model.encoders, config.view, config.grid, config.model.n_frames, config.cache
+        )
+
+    pool = [[clips_in(path) for path in paths] for paths in of_task.values()]
     return pool, digest.hexdigest()
 
 

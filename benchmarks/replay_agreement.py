@@ -50,6 +50,11 @@ class Config:
 
 def agreement_at(age: int, data: Trajectories, config: Config) -> dict[str, float]:
     """Return how often labels of pairs of the first `age` steps agree with the return, ties left out."""
+    if len(data) * data.n_steps < age:
+        raise ValueError(
+            f"the replay of {data.task_name} has {len(data) * data.n_steps:,} steps, an age of {age:,} was asked for; "
+            "remove its file or name another --out"
+        )
     scorer = load_scorer("vlp", config.checkpoint, config.device)
     env = make_sawyer(data.task_name)
     scene = metaworld_scene(env, scorer.camera, scorer.image_size_px, scorer.preset)

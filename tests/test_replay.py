@@ -77,3 +77,9 @@ def test_labels_of_replays_are_compared_with_the_return_at_every_age(
     ]
     assert all(0 <= share <= 1 for r in records for share in r["metrics"].values())
     assert records[0]["metrics"] == records[2]["metrics"]
+
+
+def test_an_agent_is_not_older_than_its_replay(folder: Path) -> None:
+    data = Trajectories.load(folder / "DoorClose.npz")
+    with pytest.raises(ValueError, match="has 120 steps, an age of 180 was asked for"):
+        replay_agreement.agreement_at(180, data, replay_agreement.Config())

@@ -1,5 +1,7 @@
 """The command `vlp`: every subcommand is real, and what a user did wrong is one line."""
 
+import subprocess
+import sys
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -61,6 +63,12 @@ def test_without_a_subcommand_all_are_named(capsys: pytest.CaptureFixture[str]) 
     assert exit_.value.code == 0
     text = said(capsys)
     assert all(f"• {name} " in text for name in cli.COMMANDS)
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "vlp_gym", "instructions", "DoorOpen"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "open the door" in said
 
 
 def test_an_error_of_the_user_is_one_line(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ PAGES = (HERE.parent / "README.md", HERE / "README.md")
 MARKED = re.compile(
     r"(<!-- results:(?P<name>[\w-]+) -->\n).*?(<!-- /results:(?P=name) -->)", re.DOTALL
 )
-NOT_MEASURED = "*Not measured yet: run `python -m benchmarks.{name}`.*"
+NOT_MEASURED = "*Not measured yet.*"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def table(name: str, folder: Path = RESULTS) -> str:
     """Return the Markdown table of `results/<name>.json`, and below it where it was measured."""
     records = read_records(name, folder)
     if not records:
-        return NOT_MEASURED.format(name=name)
+        return NOT_MEASURED
     rows = rows_of(records)
     metrics = list(dict.fromkeys(metric for record in records for metric in record.metrics))
     printed = [metric for metric in metrics if any(metric in record.paper for record in records)]

@@ -100,7 +100,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
     "parts": {
         "all": BASE,
         "three levels only": Variant("levels", data="levels"),
-        "no match": _loss(0.1, 0.5, 0.974, 0.917),
+        "no match": replace(_loss(0.1, 0.5, 0.974, 0.917), paper={}),
         "no places of gripper and object": Variant("no-state", {"loss": LossConfig(state=0.0)}),
         "reversals": Variant("undo", {"loss": LossConfig(undo=0.5)}),
     },

@@ -80,6 +80,11 @@ def test_numbers_have_three_digits(value: float | None, text: str) -> None:
     assert report._number(value) == text
 
 
+def test_a_bar_in_a_heading_is_no_border(tmp_path: Path) -> None:
+    write_records("imports", [record(task="-", metrics={"|delta|": 0.5})], tmp_path)
+    assert report.table("imports", tmp_path).startswith("| method | \\|delta\\| |\n")
+
+
 @pytest.mark.parametrize("page", report.PAGES)
 def test_pages_equal_the_committed_results(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

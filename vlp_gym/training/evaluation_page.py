@@ -1,16 +1,13 @@
 """One page of pictures of a model's figures."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vlp_gym.atomic import atomic_path
-
-if TYPE_CHECKING:
-    from vlp_gym.training.evaluation import Evaluation
+from vlp_gym.training.evaluation_report import Evaluation
 
 BARS = {
     "pairs of trajectories": ("expert_random", "medium_random", "expert_medium", "ivp"),
@@ -20,7 +17,7 @@ BARS = {
 COLOURS = ("#2b6cb0", "#2f855a", "#b7791f", "#718096")
 
 
-def write_page(result: "Evaluation", path: Path) -> None:
+def write_page(result: Evaluation, path: Path) -> None:
     """Write bars of the shares, the calibration curves, and which tasks are taken for which, as a PNG."""
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     axes = figure.subplots(2, 3)
@@ -33,7 +30,7 @@ def write_page(result: "Evaluation", path: Path) -> None:
         figure.savefig(draft, dpi=130)
 
 
-def _bars(ax: Axes, result: "Evaluation", title: str, figures: tuple[str, ...]) -> None:
+def _bars(ax: Axes, result: Evaluation, title: str, figures: tuple[str, ...]) -> None:
     place, width = np.arange(len(result.tasks)), 1 / (len(figures) + 1)
     for i, name in enumerate(figures):
         heights = [getattr(task, name) for task in result.tasks]
@@ -49,7 +46,7 @@ def _bars(ax: Axes, result: "Evaluation", title: str, figures: tuple[str, ...]) 
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _calibration(ax: Axes, result: "Evaluation") -> None:
+def _calibration(ax: Axes, result: Evaluation) -> None:
     for task, curve in zip(result.tasks, result.calibration, strict=True):
         ax.plot(curve.predicted, curve.observed, marker=".", label=task.task_name)
     ax.plot([0, 1], [0, 1], color="black", linewidth=0.6, linestyle=":")
@@ -59,7 +56,7 @@ def _calibration(ax: Axes, result: "Evaluation") -> None:
     ax.legend(fontsize=6)
 
 
-def _confusion(ax: Axes, result: "Evaluation") -> None:
+def _confusion(ax: Axes, result: Evaluation) -> None:
     names = [task.task_name for task in result.tasks]
     ax.imshow(result.beats, vmin=0, vmax=1, cmap="Blues")
     for (i, j), share in np.ndenumerate(result.beats):
@@ -77,7 +74,7 @@ def _confusion(ax: Axes, result: "Evaluation") -> None:
     ax.set_title("row's sentence: column beats row", loc="left", fontsize=9)
 
 
-def _text(ax: Axes, result: "Evaluation") -> None:
+def _text(ax: Axes, result: Evaluation) -> None:
     ax.axis("off")
     lines = [f"{name.replace('_', ' '):<18} {value:6.3f}" for name, value in result.mean.items()]
     ax.text(

@@ -13,57 +13,29 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from tests.tiny_training import (  # noqa: F401  fixtures are found by their names
+    GRID,
+    SENTENCES,
+    TEST,
+    TRAIN,
+    config,
+    tiny_cache,
+    tiny_data,
+    tiny_split,
+)
 from tests.tiny_vlp import SIZE_PX, tiny_config
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError, InstructionError
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import SPLITS, Split
-from vlp_gym.training.batches import BatchConfig, TaskPool, match_batch, preference_batch
-from vlp_gym.training.clips import clips_of, moved
-from vlp_gym.training.collect import CollectConfig, collect
-from vlp_gym.training.config import TrainConfig
+from vlp_gym.training.batches import TaskPool, preference_batch
 from vlp_gym.training.evaluation import EvaluateConfig, _turned, evaluate
-from vlp_gym.training.features import TaskClips, task_clips
-from vlp_gym.training.frames import FrameGrid, cached_frames, draw_data_set
+from vlp_gym.training.frames import cached_frames, draw_data_set
 from vlp_gym.training.objective import LossConfig, Objective
 from vlp_gym.training.run import TrainingRun
 from vlp_gym.training.trainer import load_pool, train, training_sentences
 from vlp_gym.types import View
-
-TRAIN, TEST = ("DoorOpen", "DrawerOpen", "WindowClose"), ("DoorClose", "DrawerClose")
-EPISODES = {"expert": 1, "medium": 1, "random": 1, "correlated": 2, "mixture": 2}
-GRID = FrameGrid(stride=8)
-SENTENCES = {name: instructions(name) for name in (*TRAIN, *TEST)}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    settings = CollectConfig(
-        out=folder, tasks=TRAIN + TEST, episodes=EPISODES, n_steps=60, workers=1
-    )
-    return collect(settings)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def tiny_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SPLITS, "tiny", Split(TRAIN, TEST))
-
-
-def config(data: Path, cache: Path, out: Path, **changes: object) -> TrainConfig:
-    base = TrainConfig(
-        data=(data,), out=out, cache=cache, split="tiny", model=tiny_config(),
-        view=View("corner4", SIZE_PX), grid=GRID, steps=6,
-        batch=BatchConfig(tasks=3, windows=3, match_tasks=3), loss=LossConfig(strangers=1),
-        warmup_steps=1, device="cpu", workers=1, checkpoint_every=2,
-    )  # fmt: skip
-    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
 def test_a_killed_run_ends_as_one_that_was_never_killed(
@@ -243,119 +215,6 @@ def test_a_split_whose_test_tasks_leak_is_refused() -> None:
         Split(("DoorOpen", "Push"), ("Push",))
 
 
-def test_a_task_in_two_folders_is_no_stranger_to_itself(
-    data: Path, cache: Path, tmp_path: Path
-) -> None:
-    settings = config(data, cache, tmp_path)
-    model = VLP(settings.model)
-    pool, _ = load_pool(model, settings, (data, data))
-    assert [[clips.clips.task_name for clips in task] for task in pool] == [[n] * 2 for n in TRAIN]
-    rng = np.random.default_rng(0)
-    for _ in range(5):
-        # Of three tasks three different ones, in some order: every sentence speaks of another thing.
-        batch = match_batch(pool, SENTENCES, settings.batch, rng)
-        assert len(batch.features) == 2 * len(batch.sentences) == 6
-        assert preference_batch(pool, SENTENCES, settings.batch, rng).features.shape[:2] == (3, 6)
-        things = {"door", "drawer", "window"}
-        named = [next((w for w in things if w in s), None) for s in batch.sentences]
-        assert len({n for n in named if n}) == len([n for n in named if n])
-
-
-def test_replays_of_agents_add_windows_to_the_tasks_that_have_them(
-    data: Path, cache: Path, tmp_path: Path
-) -> None:
-    replays = tmp_path / "replays"
-    replays.mkdir()
-    settings = config(data, cache, tmp_path / "run", replays=(replays,), steps=2)
-    with pytest.raises(CheckpointError, match="no replay of a training task"):
-        train(settings)
-    of_agent = Trajectories.load(data / "DoorOpen.npz").with_behaviours("correlated")
-    dataclasses.replace(of_agent, behaviour=("sac",) * len(of_agent)).save(replays / "DoorOpen.npz")
-
-    pool, _ = load_pool(VLP(settings.model), settings, settings.data, settings.replays)
-    assert [[len(folder.clips) for folder in task] for task in pool][1:] == [
-        [len(pool[1][0].clips)],
-        [len(pool[2][0].clips)],
-    ]
-    collected, replayed = pool[0]
-    assert not replayed.clips.whole.any()
-    assert not replayed.clips.moved.any()
-    # Windows of either folder, and levels of the one that has some.
-    rng = np.random.default_rng(0)
-    windows = settings.batch.windows
-    for _ in range(8):
-        batch = preference_batch(pool[:1], SENTENCES, BatchConfig(1, windows), rng)
-        level = batch.label[0, windows:, windows:]
-        assert level.tolist() == [[0.5, 1.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.0, 0.5]]
-    seen = {float(value) for value in replayed.clips.rank} - set(collected.clips.rank)
-    assert seen, "ranks are those of one folder"
-    assert json.loads((train(settings) / "config.json").read_text())["training"]["steps"] == 2
-
-
-def test_a_task_and_its_undoing_are_strangers_only_where_there_are_no_others(
-    data: Path, cache: Path, tmp_path: Path
-) -> None:
-    settings = config(data, cache, tmp_path, batch=BatchConfig(tasks=3, windows=3, match_tasks=4))
-    model = VLP(settings.model)
-    pool, _ = load_pool(model, settings, (data,))
-    strangers = pool + [[clips_at(model, settings, name, data)] for name in TEST]
-    rng = np.random.default_rng(0)
-    seen = set()
-    for _ in range(20):
-        named = match_batch(strangers, SENTENCES, settings.batch, rng).sentences
-        assert len(named) == 4
-        batch = preference_batch(strangers, SENTENCES, settings.batch, rng)
-        kinds = [{"door", "drawer", "window"} & set(each.split()) for each in batch.sentences]
-        kinds = [kind for kind in kinds if len(kind) == 1]  # a sentence may have lost its noun
-        assert len({min(kind) for kind in kinds}) == len(kinds)
-        seen |= {undoing is None for undoing in batch.undoing}
-    # Nothing undoes WindowClose here.
-    assert seen == {True, False}
-
-
-def clips_at(model: VLP, settings: TrainConfig, name: str, data: Path) -> TaskClips:
-    trajectories = Trajectories.load(data / f"{name}.npz")
-    n_frames = settings.model.n_frames
-    return task_clips(
-        trajectories, model.encoders, settings.view, settings.grid, n_frames, settings.cache
-    )
-
-
-def test_whoever_moved_the_object_furthest_is_last_under_the_sentence_that_undoes_it(
-    data: Path, cache: Path, tmp_path: Path
-) -> None:
-    settings = config(data, cache, tmp_path)
-    model = VLP(settings.model)
-    task = clips_at(model, settings, "DoorOpen", data)
-    moved_by = {
-        level: task.clips.moved[task.clips.whole & (task.clips.level == level)].mean()
-        for level in range(3)
-    }
-    assert moved_by[2] > 0.2 > abs(moved_by[0])
-    sentences = {"DoorOpen": SENTENCES["DoorOpen"], "DoorClose": SENTENCES["DoorClose"]}
-    one = dataclasses.replace(settings.batch, tasks=1)
-    batch = preference_batch([[task]], sentences, one, np.random.default_rng(0))
-    # Clips 3, 4 and 5 are random, medium and expert; row i, column j is the preference for j.
-    assert batch.undoing[0] is not None
-    assert batch.label[0, 3, 5] > 0.9
-    assert batch.undone_label[0, 3, 5] < 0.2 and batch.undone_weight[0, 3, 5] == 1
-    assert preference_batch(
-        [[task]], {"DoorOpen": sentences["DoorOpen"]}, one, np.random.default_rng(0)
-    ).undoing == [None]
-
-
-def test_what_experts_do_not_move_does_not_move() -> None:
-    obs = np.zeros((3, 5, 39), np.float32)
-    obs[2, :, 4] = np.linspace(0, 1, 5)  # a random one pushed it
-    still = Trajectories(
-        "Reach", ("expert", "medium", "random"), np.arange(3), obs, np.zeros((3, 5, 4), np.float32),
-        np.zeros((3, 5), np.float32), np.zeros((3, 5), bool), np.zeros((3, 5, 1)), {},
-    )  # fmt: skip
-    assert (moved(still) == 0).all()
-    obs[0, :, 4] = np.linspace(0, 2, 5)
-    np.testing.assert_allclose(moved(still)[:, -1], [1, 0, 0.5])
-
-
 def test_the_best_checkpoint_is_kept_beside_the_last(
     data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,23 +292,12 @@ SHARED_TRAINING = """
 import pickle, sys
 from pathlib import Path
 from vlp_gym.tasks.splits import SPLITS, Split
-from tests.test_training import TEST, TRAIN
+from tests.tiny_training import TEST, TRAIN
 from vlp_gym.training.trainer import train
 if __name__ == "__main__":
     SPLITS["tiny"] = Split(TRAIN, TEST)
     train(pickle.loads(Path(sys.argv[1]).read_bytes()))
 """
-
-
-def test_windows_are_ranked_by_return_and_levels_are_kept_apart(data: Path) -> None:
-    trajectories = Trajectories.load(data / "DoorOpen.npz")
-    clips = clips_of(trajectories, GRID, n_frames=3)
-    window = ~clips.whole
-    assert (np.diff(clips.rank[window][np.argsort(clips.env_return[window])]) >= 0).all()
-    assert clips.rank[window].min() == 0 and clips.rank[window].max() == 1
-    assert sorted(clips.level[clips.whole]) == [0, 1, 2]
-    steps = GRID.steps(60, trajectories.seed)
-    assert (np.diff(steps, axis=1) == 8).all() and steps.max() < 60
 
 
 def test_frames_are_drawn_once(data: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

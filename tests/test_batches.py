@@ -38,8 +38,8 @@ def test_a_task_in_two_folders_is_no_stranger_to_itself(
     for _ in range(5):
         # Of three tasks three different ones, in some order: every sentence speaks of another thing.
         batch = match_batch(pool, SENTENCES, settings.batch, rng)
-        assert len(batch.features) == 2 * len(batch.sentences) == 6
-        assert preference_batch(pool, SENTENCES, settings.batch, rng).features.shape[:2] == (3, 6)
+        assert len(batch.clips) == 2 * len(batch.sentences) == 6
+        assert preference_batch(pool, SENTENCES, settings.batch, rng).clips.shape[:2] == (3, 6)
         things = {"door", "drawer", "window"}
         named = [next((w for w in things if w in s), None) for s in batch.sentences]
         assert len({n for n in named if n}) == len([n for n in named if n])

@@ -30,6 +30,7 @@ from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import SPLITS, Split
 from vlp_gym.training.batches import TaskPool, preference_batch
+from vlp_gym.training.config import Tower
 from vlp_gym.training.evaluation import EvaluateConfig, _turned, evaluate
 from vlp_gym.training.frames import cached_frames, draw_data_set
 from vlp_gym.training.objective import LossConfig, Objective
@@ -72,6 +73,42 @@ def test_training_lowers_the_loss(data: Path, cache: Path, tmp_path: Path) -> No
     for name in ("itp_loss", "ivp_loss", "state_loss", "match_loss"):
         column = curve[:, columns.index(name)]
         assert column[-10:].mean() < column[:10].mean(), name
+
+
+@pytest.mark.parametrize("tune", [(), ("text",), ("vision",), ("vision", "text")])
+def test_a_tower_learns_only_if_it_is_tuned(
+    tune: tuple[Tower, ...], data: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = config(data, cache, tmp_path, tune=tune, steps=2)
+    torch.manual_seed(settings.seed)
+    before = VLP(settings.model).encoders.state_dict()
+    after = load_file(train(settings) / "model.safetensors")
+    changed = {
+        name.split(".")[1]
+        for name, old in before.items()
+        if old.is_floating_point()
+        # A checkpoint holds the table of words in half precision.
+        and not torch.equal(after[f"encoders.{name}"], old.to(after[f"encoders.{name}"].dtype))
+    }
+    assert changed & {"visual"} == ({"visual"} if "vision" in tune else set())
+    text = {"transformer", "ln_final", "positional_embedding"}
+    assert changed & text == (text if "text" in tune else set())
+    assert "token_embedding" not in changed
+
+
+def test_features_of_the_cache_train_as_the_frames_do(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = config(data, cache, tmp_path, tune=("vision",))
+    model = VLP(settings.model).eval()
+    frames, _ = load_pool(model, settings, settings.data)
+    features, _ = load_pool(model, dataclasses.replace(settings, tune=()), settings.data)
+    rows = np.arange(4)
+    with torch.inference_mode():
+        seen = model.see(frames[0][0].gather(rows))
+        cached = model.see(features[0][0].gather(rows))
+    # The cache holds 16-bit numbers of the folded encoder.
+    torch.testing.assert_close(cached, seen, rtol=5e-3, atol=5e-3 * float(seen.abs().max()))
 
 
 @pytest.mark.parametrize("match_width", [8, 0])

@@ -42,7 +42,7 @@ def tiny_split(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def config(data: Path, cache: Path, out: Path, **changes: object) -> TrainConfig:
     base = TrainConfig(
-        data=(data,), out=out, cache=cache, split="tiny", model=tiny_config(),
+        data=(data,), out=out, cache=cache, split="tiny", undoing=False, model=tiny_config(),
         view=View("corner4", SIZE_PX), grid=GRID, steps=6,
         batch=BatchConfig(tasks=3, windows=3, match_tasks=3), loss=LossConfig(strangers=1),
         warmup_steps=1, device="cpu", workers=1, checkpoint_every=2,

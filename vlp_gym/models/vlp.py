@@ -47,6 +47,9 @@ class VLPConfig:
     """Hidden layers of the score head; paper: (512, 256)."""
     score_head: Literal["linear", "sigmoid"] = "linear"
     """`linear`: any number; `sigmoid`: within (0, 1), as the published loss values suggest."""
+    agree_width: int = 0
+    """Width of a product of what is seen and what is said, which the head reads beside the two (ours): it is how
+    "open" and "close" turn one and the same clip round. 0: none, as published."""
     match_width: int = 64
     """Width in which what a clip shows and what a sentence speaks of are compared (ours); 0: no such comparison, the
     score is the head's alone, as published."""
@@ -219,7 +222,9 @@ class VLP(nn.Module):
             CrossBlock(width, config.heads, config.mlp_ratio, config.dropout)
             for _ in range(config.cross_layers)
         )
-        self.score_head = _mlp(2 * width, config.head, config.dropout)
+        self.agree_video = nn.Linear(width, config.agree_width) if config.agree_width else None
+        self.agree_words = nn.Linear(width, config.agree_width) if config.agree_width else None
+        self.score_head = _mlp(2 * width + config.agree_width, config.head, config.dropout)
         self.match = (
             Match(
                 self.encoders.frame_width,
@@ -237,9 +242,18 @@ class VLP(nn.Module):
         tokens: Int[Tensor, "clips context"],
     ) -> Float[Tensor, " clips"]:
         """Return the score of every clip under its own sentence."""
+        return self.score(self.read_video(self.see(clips)), self.read_words(tokens))
+
+    def see(
+        self,
+        clips: UInt8[Tensor, "clips frames height width 3"]
+        | Float[Tensor, "clips frames patches channels"],
+    ) -> Float[Tensor, "clips frames patches channels"]:
+        """Return the encoder's features of the frames of clips; what are features already stays as it is."""
+        if clips.is_floating_point():
+            return clips
         features = self.encoders.frames(clips.flatten(0, 1))
-        video = self.read_video(features.view(*clips.shape[:2], *features.shape[1:]))
-        return self.score(video, self.read_words(tokens))
+        return features.view(*clips.shape[:2], *features.shape[1:])
 
     def read_video(self, features: Float[Tensor, "clips frames patches channels"]) -> Video:
         """Return clips as the model reads them, from the encoder's features of their frames."""
@@ -289,8 +303,11 @@ class VLP(nn.Module):
         for layer in self.cross_layers:
             tokens, read = layer(tokens, read, is_word)
         weight = is_word.unsqueeze(-1).to(read.dtype)
-        mean_word = (read * weight).sum(1) / weight.sum(1)
-        out: Tensor = self.score_head(torch.cat([tokens.mean(1), mean_word], dim=-1))  # [clips, 1]
+        seen, said = tokens.mean(1), (read * weight).sum(1) / weight.sum(1)
+        parts = [seen, said]
+        if self.agree_video is not None and self.agree_words is not None:
+            parts.append(self.agree_video(seen) * self.agree_words(said))
+        out: Tensor = self.score_head(torch.cat(parts, dim=-1))  # [clips, 1]
         return out.squeeze(1)
 
     def attention(

@@ -7,7 +7,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from vlp_gym.scenes.mujoco import MujocoScene
-from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
+from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, camel_case, find_task
 
 OBJECT_LIMIT = 100.0
 """Bound on what the observation says of objects: metres and radians, far beyond any that a task reaches."""
@@ -64,10 +64,10 @@ def seed_sawyer(env: Any, seed: int) -> None:
 
 
 def scripted_policy(task_name: str) -> Any:
-    """Return Meta-World's scripted policy of a task; `get_action(obs)` gives an action, not yet clipped."""
+    """Return Meta-World's scripted policy of a scene; `get_action(obs)` gives an action, not yet clipped."""
     import metaworld.policies as policies  # noqa: PLC0415
 
-    name = find_task(task_name).name
+    name = camel_case(find_task(task_name).env_name)
     known = {policy.lower(): policy for policy in dir(policies)}
     # Two policies are spelled unlike their task.
     alias = {"PegInsertSide": "PegInsertionSide"}.get(name, name)

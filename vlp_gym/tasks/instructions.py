@@ -36,7 +36,8 @@ def instructions(task_name: str, language: str = "seen") -> tuple[str, ...]:
     """
     if language not in LANGUAGES:
         raise UnknownNameError.of("set of sentences", language, list(LANGUAGES))
-    name = find_task(task_name).name
+    task = find_task(task_name)
+    name = task.said_like or task.name
     if language == "seen":
         return tuple(dict.fromkeys([TASKS[name].instruction, *_crossed(name, held_out=False)]))
     return tuple(each for each in dict.fromkeys(_made(name, language)) if each not in _trained_on())

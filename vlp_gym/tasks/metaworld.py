@@ -1,4 +1,4 @@
-"""The 50 tasks of Meta-World v3: names, default instructions, and which task undoes which."""
+"""The 50 tasks of Meta-World v3: names, default instructions, and which task undoes which; and ours that undo."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,14 @@ class MetaworldTask:
 
     Attributes:
         counterpart: name of the task that undoes this one ("open" against "close"), if there is one.
+        said_like: name of the task whose sentences this one has; None: it has its own.
     """
 
     name: str
     env_name: str
     instruction: str
     counterpart: str | None = None
+    said_like: str | None = None
 
 
 _SENTENCES = {
@@ -120,6 +122,58 @@ TASKS: dict[str, MetaworldTask] = _table()
 """All 50 tasks by name, in alphabetical order of Meta-World's names."""
 
 
+UNDO = "Undo"
+"""What the names in `UNDOING` begin with."""
+
+_UNDONE = (
+    "DoorOpen",
+    "DrawerOpen",
+    "FaucetOpen",
+    "WindowClose",
+    "DoorLock",
+    "CoffeePull",
+    "CoffeePush",
+    "HandlePress",
+    "HandlePressSide",
+    "HandlePull",
+    "HandlePullSide",
+    "PlateSlideBack",
+    "PlateSlideSide",
+    "PlateSlideBackSide",
+)
+
+
+def _undoing() -> dict[str, MetaworldTask]:
+    rows = (
+        MetaworldTask(
+            name=UNDO + done.name,
+            env_name=done.env_name,
+            instruction=TASKS[done.counterpart].instruction,
+            counterpart=done.name,
+            said_like=done.counterpart,
+        )
+        for done in (TASKS[name] for name in _UNDONE)
+        if done.counterpart is not None
+    )
+    return {row.name: row for row in rows}
+
+
+UNDOING: dict[str, MetaworldTask] = _undoing()
+"""Tasks of ours, by name, to train a preference model on: each in the scene of one of the 50 as its expert leaves it
+(the drawer open), and it asks, in the words of that one's counterpart, to undo what was done ("close the drawer")."""
+
+
+def family(name: str) -> str:
+    """Return one name for a task, its counterpart and those that undo either: they show the same things.
+
+    >>> family("DoorOpen"), family("DoorClose"), family("UndoDoorOpen"), family("DoorLock")
+    ('DoorClose', 'DoorClose', 'DoorClose', 'DoorLock')
+    """
+    task = find_task(name)
+    names = {task.name, task.counterpart or task.name, task.said_like or task.name}
+    return min(names - set(UNDOING))
+
+
 def find_task(name: str) -> MetaworldTask:
     """Return the task of a name in any of its spellings.
 
@@ -131,6 +185,7 @@ def find_task(name: str) -> MetaworldTask:
     """
     plain = name.removeprefix("vlp/")
     for candidate in (plain, camel_case(plain)):
-        if candidate in TASKS:
-            return TASKS[candidate]
+        for table in (TASKS, UNDOING):
+            if candidate in table:
+                return table[candidate]
     raise UnknownNameError.of("Meta-World task", name, list(TASKS))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vlp_gym.errors import UnknownNameError
-from vlp_gym.tasks.metaworld import TASKS
+from vlp_gym.tasks.metaworld import TASKS, UNDOING
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,11 @@ class Split:
         """Refuse a test task that leaks into training."""
         if leaked := set(self.train) & set(self.test):
             raise ValueError(f"test tasks leak into training: {sorted(leaked)}")
+
+    @property
+    def undoing(self) -> tuple[str, ...]:
+        """Names of the tasks that undo what a training task does, in the scene of that training task."""
+        return tuple(name for name, task in UNDOING.items() if task.counterpart in self.train)
 
 
 def _all_but(*test: str) -> Split:

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from vlp_gym.tasks.metaworld import find_task
+from vlp_gym.tasks.metaworld import UNDO, family, find_task
 from vlp_gym.training.behaviours import LEVELS
 from vlp_gym.training.features import TaskClips
 
@@ -18,6 +18,10 @@ LEAST_UNDONE = 0.1
 
 TaskPool = Sequence[Sequence[TaskClips]]
 """Tasks, and the clips of each in every folder of data that has it; at least one of them has levels."""
+Seen = (
+    Float[Tensor, "*clips frames patches channels"] | UInt8[Tensor, "*clips frames height width 3"]
+)
+"""Features of clips, or their frames."""
 Sentences = Mapping[str, Sequence[str]]
 """What every task of a pool may be asked for with, by its name."""
 
@@ -48,7 +52,8 @@ class PreferenceBatch:
     """Clips of some tasks, windows first, then one whole trajectory of every level; and a sentence of each task.
 
     Attributes:
-        features: float32 [tasks, clips, frames, patches, channels].
+        clips: what `VLP.see` reads: float32 features [tasks, clips, frames, patches, channels], or uint8 frames [tasks,
+            clips, frames, height, width, 3].
         state: where gripper and object are, metres, float32 [tasks, clips, frames, 6].
         label: probability that clip j is preferred to clip i, float32 [tasks, i, j].
         weight: which pairs count, 0 or 1, float32 [tasks, i, j].
@@ -58,7 +63,7 @@ class PreferenceBatch:
         undone_weight: like `weight`, of pairs in which the object was moved differently far.
     """
 
-    features: Float[Tensor, "tasks clips frames patches channels"]
+    clips: Seen
     state: Float[Tensor, "tasks clips frames 6"]
     label: Float[Tensor, "tasks clips clips"]
     weight: Float[Tensor, "tasks clips clips"]
@@ -73,11 +78,11 @@ class MatchBatch:
     """Clips of many tasks and a sentence of each, to be told which belongs to which.
 
     Attributes:
-        features: float32 [tasks * clips, frames, patches, channels], the clips of a task side by side.
+        clips: as in `PreferenceBatch`, but [tasks * clips, ...], the clips of a task side by side.
         sentences: one a task.
     """
 
-    features: Float[Tensor, "clips frames patches channels"]
+    clips: Seen
     sentences: list[str]
 
 
@@ -96,14 +101,14 @@ def preference_batch(
         return _draw_sentence(sentences[task_name], config.word_dropout, rng)
 
     return PreferenceBatch(
-        features=torch.stack([each.features for each in drawn]),
+        clips=torch.stack([each.clips for each in drawn]),
         state=torch.stack([each.state for each in drawn]),
         label=torch.stack([label for label, _ in labels]),
         weight=torch.stack([weight for _, weight in labels]),
         sentences=[sentence(each.task_name) for each in drawn],
         undoing=[
-            sentence(undoing) if undoing is not None and undoing in sentences else None
-            for undoing in (find_task(each.task_name).counterpart for each in drawn)
+            None if undoing is None else sentence(undoing)
+            for undoing in (_undoing(each.task_name, sentences) for each in drawn)
         ],
         undone_label=torch.stack([label for label, _ in undone]),
         undone_weight=torch.stack([weight for _, weight in undone]),
@@ -118,7 +123,7 @@ def match_batch(
     tasks = [folders[int(rng.integers(len(folders)))] for folders in drawn]
     rows = [rng.choice(len(task.clips), config.match_clips, replace=False) for task in tasks]
     return MatchBatch(
-        features=torch.cat([task.gather(r) for task, r in zip(tasks, rows, strict=True)]),
+        clips=torch.cat([task.gather(r) for task, r in zip(tasks, rows, strict=True)]),
         sentences=[
             _draw_sentence(sentences[task.clips.task_name], config.word_dropout, rng)
             for task in tasks
@@ -131,16 +136,18 @@ def _draw_tasks(
 ) -> list[Sequence[TaskClips]]:
     # Different tasks, however many folders they are in: else one would be a stranger to itself. A task and the one
     # that undoes it are no strangers either; they come together only where there are too few others.
-    order = rng.permutation(len(pool))
-    opposite = {find_task(_name(pool[i])).counterpart: int(i) for i in order}
-    place = {int(i): at for at, i in enumerate(order)}
+    order = [pool[int(i)] for i in rng.permutation(len(pool))]
+    first: dict[str, Sequence[TaskClips]] = {}
+    for folders in order:
+        first.setdefault(family(_name(folders)), folders)
+    late = [folders for folders in order if first[family(_name(folders))] is not folders]
+    return [*first.values(), *late][:n_tasks]
 
-    def comes_late(i: int) -> bool:
-        partner = opposite.get(_name(pool[i]))
-        return partner is not None and place[partner] < place[i]
 
-    chosen = sorted((int(i) for i in order), key=comes_late)[:n_tasks]
-    return [pool[i] for i in chosen]
+def _undoing(task_name: str, sentences: Sentences) -> str | None:
+    """Return the name of a training task that undoes this one, if there is any."""
+    candidates = (UNDO + task_name, find_task(task_name).counterpart)
+    return next((name for name in candidates if name is not None and name in sentences), None)
 
 
 def _name(folders: Sequence[TaskClips]) -> str:
@@ -151,7 +158,7 @@ class _Drawn(NamedTuple):
     """Clips of one task: windows of one folder, then a whole trajectory of every level."""
 
     task_name: str
-    features: Float[Tensor, "clips frames patches channels"]
+    clips: Seen
     state: Float[Tensor, "clips frames 6"]
     whole: Bool[np.ndarray, " clips"]
     rank: Float[np.ndarray, " clips"]

@@ -100,7 +100,8 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int) -> ClipSet:
 def moved(data: Trajectories) -> Float[np.ndarray, "episodes steps"]:
     """Return how far the object has come on the way that experts move it; see `ClipSet.moved`."""
     place = data.obs[..., OBJECT].astype(np.float64)
-    gone = place - place[:, :1]
+    # From its second observation on: the first of some scenes shows an object where it is not yet.
+    gone = place - place[:, 1:2]
     experts = data.of_behaviour("expert")
     way = gone[experts, -1].mean(0) if len(experts) else np.zeros(3)
     length = float(np.linalg.norm(way))

@@ -3,7 +3,7 @@
 import json
 import logging
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,17 @@ from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError, UnknownNameError
 from vlp_gym.scenes.metaworld import make_sawyer, scripted_policy, seed_sawyer
 from vlp_gym.scenes.mujoco import MujocoScene
-from vlp_gym.tasks.metaworld import TASKS, find_task
+from vlp_gym.tasks.metaworld import TASKS, UNDOING, find_task
 from vlp_gym.training.behaviours import (
     BEHAVIOURS,
     LATE_NEAR_OBJECT,
     Behaviour,
     Now,
+    Scripted,
     scripted_actions,
 )
 from vlp_gym.training.command_line import command_line
+from vlp_gym.training.undoing import UndoingSawyer, undoing_script
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class CollectConfig:
     out: Path | None = None
     """Folder of the data set: `config.json`, one `<Task>.npz` a task, the card `README.md`; None: data/KIND-SEED."""
     tasks: tuple[str, ...] = ()
-    """Names of tasks; empty means all 50."""
+    """Names of tasks; empty means all 50, and with `graded` those that undo some of them."""
     episodes: dict[str, int] | None = None
     """Episodes a task of each behaviour; None: those of the kind."""
     n_steps: int = 150
@@ -80,7 +82,8 @@ def collect(config: CollectConfig) -> Path:
         CheckpointError: the folder holds a data set of another configuration.
         UnknownNameError: no such task or behaviour.
     """
-    names = [find_task(name).name for name in config.tasks] or list(TASKS)
+    everything = [*TASKS, *(UNDOING if config.kind == "graded" else ())]
+    names = [find_task(name).name for name in config.tasks] or everything
     episodes = EPISODES[config.kind] if config.episodes is None else config.episodes
     if unknown := set(episodes) - set(BEHAVIOURS):
         raise UnknownNameError.of("behaviour", min(unknown), list(BEHAVIOURS))
@@ -134,7 +137,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
 
 def tasks_of(folder: Path) -> list[str]:
     """Return the tasks that a data set has, in alphabetical order of Meta-World's names."""
-    return [name for name in TASKS if (folder / f"{name}.npz").exists()]
+    return [name for name in (*TASKS, *UNDOING) if (folder / f"{name}.npz").exists()]
 
 
 def collect_command(folder: Path, tasks: Sequence[str]) -> str:
@@ -180,9 +183,8 @@ def collect_task(task_name: str, episodes: dict[str, int], n_steps: int, seed: i
         n_steps: steps of every episode.
         seed: seed of the data set.
     """
-    env = make_sawyer(task_name)
+    env, script = _env_and_script(task_name)
     scene = MujocoScene(env.unwrapped.model)
-    scripted = scripted_actions(scripted_policy(task_name))
     runs, names, seeds = [], [], []
     for kind, n_episodes in episodes.items():
         for i in range(n_episodes):
@@ -194,8 +196,8 @@ def collect_task(task_name: str, episodes: dict[str, int], n_steps: int, seed: i
             rng = np.random.default_rng(root.spawn(1)[0])
             expert_success = None
             if kind == "medium" and task_name in LATE_NEAR_OBJECT:
-                expert_success = _first_success(env, scripted, episode_seed, n_steps)
-            behaviour = BEHAVIOURS[kind](scripted, rng, task_name)
+                expert_success = _first_success(env, script(), episode_seed, n_steps)
+            behaviour = BEHAVIOURS[kind](script(), rng, task_name)
             runs.append(_roll_out(env, scene, behaviour, episode_seed, n_steps, expert_success))
             names.append(kind)
             seeds.append(episode_seed)
@@ -204,6 +206,15 @@ def collect_task(task_name: str, episodes: dict[str, int], n_steps: int, seed: i
         key: np.stack([run["constants"][key] for run in runs]) for key in runs[0]["constants"]
     }
     return Trajectories(task_name, tuple(names), np.array(seeds), constants=constants, **columns)
+
+
+def _env_and_script(task_name: str) -> tuple[Any, Callable[[], Scripted]]:
+    """Return the bare simulator of a task and what makes its scripted policy for one episode."""
+    if task_name in UNDOING:
+        env = UndoingSawyer(task_name)
+        return env, lambda: undoing_script(env)
+    policy = scripted_policy(task_name)
+    return make_sawyer(task_name), lambda: scripted_actions(policy)
 
 
 def _first_success(env: Any, scripted: Any, episode_seed: int, n_steps: int) -> int | None:

@@ -11,6 +11,8 @@ from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.objective import LossConfig
 from vlp_gym.types import View
 
+Tower = Literal["vision", "text"]
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -29,6 +31,9 @@ class TrainConfig:
     """A folder of other episodes of the training tasks (`vlp collect --seed 2`): the best checkpoint by them is kept,
     too, in `out/best`. None: only the last."""
     split: str = "paper"
+    undoing: bool = True
+    """Whether the tasks that undo what a training task does are trained on, too, in the scene of that task: what
+    `vlp_gym.tasks.metaworld.UNDOING` says. Their sentences are those of its counterpart, a test task's among them."""
     instructions: Path | None = None
     """More sentences to train with: a file that `vlp instructions` wrote."""
     own_sentences: int | None = None
@@ -42,6 +47,9 @@ class TrainConfig:
     steps: int = 1000
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    tune: tuple[Tower, ...] = ("text",)
+    """Towers of the encoders that are trained, too. A frozen vision tower is what the cache of features is for: with
+    "vision" in it every step encodes its frames."""
     lr: float = 5e-4
     match_lr: float = 5e-3
     """Learning rate of the two embeddings that say what is shown and meant; they are linear."""

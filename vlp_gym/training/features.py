@@ -25,18 +25,19 @@ class TaskClips:
 
     Attributes:
         clips: which frames make the clips, and what they are worth.
-        features: encoder features of all frames, float16 [episodes, frames, patches, channels].
+        features: encoder features of all frames, float16 [episodes, frames, patches, channels]; where the encoder is
+            trained, too, the frames themselves, uint8 [episodes, frames, height, width, 3].
         state: where the gripper and the object were on every frame, in metres, float32 [episodes, frames, 6].
     """
 
     clips: ClipSet
-    features: FeatureArray
+    features: FeatureArray | FrameArray
     state: Float[np.ndarray, "episodes frames 6"]
 
     def gather(self, rows: np.ndarray) -> torch.Tensor:
-        """Return the features of the clips `rows`, float32 [clips, frames, patches, channels]."""
-        frames = self.features[self.clips.episode[rows, None], self.clips.frame[rows]]
-        return torch.from_numpy(frames.astype(np.float32))
+        """Return what `VLP.see` reads of the clips `rows`: their features as float32, or their frames as uint8."""
+        seen = self.features[self.clips.episode[rows, None], self.clips.frame[rows]]
+        return torch.from_numpy(seen if seen.dtype == np.uint8 else seen.astype(np.float32))
 
     def gather_state(self, rows: np.ndarray) -> torch.Tensor:
         """Return gripper and object positions of the clips `rows`, float32 [clips, frames, 6]."""
@@ -50,6 +51,8 @@ def task_clips(
     grid: FrameGrid,
     n_frames: int,
     cache: Path,
+    *,
+    encoded: bool = True,
 ) -> TaskClips:
     """Return the clips of one task with their features, drawing and encoding what is not cached.
 
@@ -60,6 +63,7 @@ def task_clips(
         grid: which steps are drawn.
         n_frames: frames of a clip.
         cache: folder of drawn frames and features.
+        encoded: False leaves the frames as they are, for an encoder that is trained.
     """
     frames = cached_frames(data, view, grid, cache / "frames")
     steps = grid.steps(data.n_steps, data.seed)
@@ -67,14 +71,15 @@ def task_clips(
     # A frame shows the state after its step: that is the observation before the next one.
     seen = data.obs[rows, np.minimum(steps + 1, data.n_steps - 1)]
     state = np.concatenate([seen[..., :3], seen[..., 4:7]], axis=-1).astype(np.float32)
+    clips = clips_of(data, grid, n_frames)
+    if not encoded:
+        return TaskClips(clips, frames, state)
     path = (
         cache
         / "features"
         / f"{data.task_name}-{data.fingerprint()[:12]}-{_key(encoders, view, grid)}.npy"
     )
-    return TaskClips(
-        clips_of(data, grid, n_frames), _cached_features(frames, encoders, path), state
-    )
+    return TaskClips(clips, _cached_features(frames, encoders, path), state)
 
 
 def _cached_features(frames: FrameArray, encoders: ClipEncoders, path: Path) -> FeatureArray:

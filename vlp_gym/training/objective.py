@@ -50,8 +50,8 @@ class Objective(nn.Module):
         """Return the loss of a batch, and what it is made of."""
         model, config = self.model, self.config
         device = model.place.device
-        n_tasks, n_clips = batch.features.shape[:2]
-        video = model.read_video(batch.features.to(device).flatten(0, 1))
+        n_tasks, n_clips = batch.clips.shape[:2]
+        video = model.read_video(model.see(batch.clips.to(device).flatten(0, 1)))
         words = model.read_words(self._tokens(batch.sentences))
 
         def under(clip: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ class Objective(nn.Module):
 
     def _match_loss(self, batch: MatchBatch) -> Tensor:
         tokens = self._tokens(batch.sentences)
-        logit = self.model.match_logit(batch.features.to(tokens.device), tokens)
+        logit = self.model.match_logit(self.model.see(batch.clips.to(tokens.device)), tokens)
         n_sentences, n_clips = logit.shape
         task_of_clip = torch.arange(n_clips, device=tokens.device) // (n_clips // n_sentences)
         own = task_of_clip == torch.arange(n_sentences, device=tokens.device)[:, None]

@@ -20,7 +20,7 @@ from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.batches import Sentences, TaskPool, match_batch, preference_batch
-from vlp_gym.training.config import TrainConfig
+from vlp_gym.training.config import Tower, TrainConfig
 from vlp_gym.training.features import TaskClips
 from vlp_gym.training.objective import Objective
 from vlp_gym.training.validation import validation_figures
@@ -50,7 +50,7 @@ class TrainingRun:
         self.config, self.model, self.accelerator = config, model, accelerator
         self.sentences, self.fingerprint = sentences, fingerprint
         device = model.place.device
-        freeze(model)
+        freeze(model, config.tune)
         self.average = torch.optim.swa_utils.AveragedModel(model)
         if config.compile:
             for part in (model.video_layers, model.word_layers, *model.cross_layers):
@@ -84,7 +84,8 @@ class TrainingRun:
         for group in self.optimizer.param_groups:
             group["lr"] = group["top_lr"] * _schedule(self.step, config)
         self._shared.train()
-        self.model.encoders.clip.visual.eval()  # frozen, its batch statistics too
+        if "vision" not in self.config.tune:
+            self.model.encoders.clip.visual.eval()  # frozen, its batch statistics too
         self.optimizer.zero_grad()
         parts = [self._backward(pool) for _ in range(config.accumulate)]
         info = {name: fmean(part[name] for part in parts) for name in parts[0]}
@@ -180,9 +181,10 @@ class TrainingRun:
 
     def export(self, name: str) -> Path:
         """Write the averaged model as a checkpoint and return its folder, `out / name`."""
-        config = self.config
+        config, split = self.config, find_split(self.config.split)
         training = {
-            "split": config.split, "train_tasks": list(find_split(config.split).train),
+            "split": config.split, "train_tasks": list(split.train),
+            "undoing": list(split.undoing) if config.undoing else [],
             "fingerprint": self.fingerprint, "steps": self.step, "seed": config.seed,
             "seconds": round(self.seconds, 1), "start": config.start.name if config.start else None,
             "loss": vars(config.loss),
@@ -200,11 +202,17 @@ def _schedule(step: int, config: TrainConfig) -> float:
     return warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 
-def freeze(model: VLP) -> None:
-    """Fix what is not trained: the vision tower, whose features are cached, and the token table.
+def freeze(model: VLP, tune: Sequence[Tower]) -> None:
+    """Fix what is not trained: towers that are not in `tune`, and the token table.
 
     Words that training never met then keep their place beside those that it did.
     """
-    for parameter in model.encoders.clip.visual.parameters():
-        parameter.requires_grad_(False)
+    clip = model.encoders.clip
+    text = (clip.transformer, clip.ln_final)
+    for part in (
+        *(() if "vision" in tune else (clip.visual,)),
+        *(() if "text" in tune else text),
+    ):
+        part.requires_grad_(False)
+    clip.positional_embedding.requires_grad_("text" in tune)
     model.encoders.clip.token_embedding.weight.requires_grad_(False)

@@ -26,7 +26,7 @@ def score_clips(
     scores = np.empty((len(sentences), len(rows)), np.float32)
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
-        video = model.read_video(task.gather(part).to(device))
+        video = model.read_video(model.see(task.gather(part).to(device)))
         for i in range(len(sentences)):
             same = torch.full((len(part),), i, device=device)
             scores[i, start : start + CHUNK] = model.score(video, words[same]).float().cpu().numpy()

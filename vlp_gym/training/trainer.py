@@ -82,10 +82,16 @@ def _load_start(model: VLP, path: Path) -> None:
         ) from error
 
 
+def trained_on(config: TrainConfig) -> tuple[str, ...]:
+    """Return the names of the tasks that a config trains on."""
+    split = find_split(config.split)
+    return (*split.train, *split.undoing) if config.undoing else split.train
+
+
 def training_sentences(config: TrainConfig) -> dict[str, tuple[str, ...]]:
     """Return the sentences of every training task of the split, ours and those of the config's file."""
     more = {} if config.instructions is None else load_instructions(config.instructions)
-    names = find_split(config.split).train
+    names = trained_on(config)
     return {
         name: (*_spread(instructions(name), config.own_sentences), *more.get(name, ()))
         for name in names
@@ -109,7 +115,7 @@ def load_pool(
     Raises:
         CheckpointError: a data folder lacks a task, or a folder of replays has none.
     """
-    names = find_split(config.split).train
+    names = trained_on(config)
     of_task = {name: [folder / f"{name}.npz" for folder in data_folders] for name in names}
     for folder in replays:
         found = [name for name in names if (folder / f"{name}.npz").exists()]
@@ -130,7 +136,13 @@ def load_pool(
         data = Trajectories.load(path)
         digest.update(data.fingerprint().encode())
         return task_clips(
-            data, model.encoders, config.view, config.grid, config.model.n_frames, config.cache
+            data,
+            model.encoders,
+            config.view,
+            config.grid,
+            config.model.n_frames,
+            config.cache,
+            encoded="vision" not in config.tune,
         )
 
     pool = [[clips_in(path) for path in paths] for paths in of_task.values()]

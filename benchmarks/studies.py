@@ -22,7 +22,7 @@ from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.evaluation import EvaluateConfig, evaluate
 from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.objective import LossConfig
-from vlp_gym.training.trainer import train
+from vlp_gym.training.trainer import train, trained_on
 
 DATA = {
     "graded": EPISODES["graded"],
@@ -65,16 +65,21 @@ class Variant:
     paper: Mapping[str, float] = field(default_factory=dict)
 
 
-PUBLISHED = VLPConfig(match_width=0)
-"""Without our match of what is shown and meant, which would hide what the weight of IVP does."""
+PLAIN = VLPConfig(aim=False)
+"""Without our comparison of where things are and where they are wanted."""
+PLAIN_LOSS = LossConfig(undo=0.0, aim=0.0)
+PUBLISHED = replace(PLAIN, match_width=0)
+"""Without our match of what is shown and meant either, which would hide what the weight of IVP does."""
 
 
 def _loss(ilp: float, ivp: float, itp_paper: float, ivp_paper: float) -> Variant:
-    changes = {"loss": LossConfig(ilp=ilp, ivp=ivp, match=0.0), "model": PUBLISHED}
+    loss = replace(PLAIN_LOSS, ilp=ilp, ivp=ivp, match=0.0)
+    changes = {"loss": loss, "model": PUBLISHED}
     return Variant(f"ilp{ilp}-ivp{ivp}", changes, paper={"ITP": itp_paper, "IVP": ivp_paper})
 
 
 BASE = Variant("base")
+AIMING = {"loss": replace(PLAIN_LOSS, aim=0.5), "model": replace(PLAIN, aim=True)}
 
 STUDIES: dict[str, dict[str, Variant]] = {
     "loss_weights": {
@@ -101,21 +106,31 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "all": BASE,
         "three levels only": Variant("levels", data="levels"),
         "no match": replace(_loss(0.1, 0.5, 0.974, 0.917), paper={}),
-        "no places of gripper and object": Variant("no-state", {"loss": LossConfig(state=0.0)}),
-        "reversals": Variant("undo", {"loss": LossConfig(undo=0.5)}),
+        "no places of gripper and object": Variant(
+            "no-state", {"loss": replace(PLAIN_LOSS, state=0.0)}
+        ),
+        "reversals": Variant("undo", {"loss": replace(PLAIN_LOSS, undo=0.5)}),
+    },
+    "undoing": {
+        "39 tasks": BASE,
+        "and those that undo": Variant("undoing", {"undoing": True}),
+        "and their aim": Variant("aim", {"undoing": True, **AIMING}),
+        "and both sentences of every clip": Variant(
+            "aim-undo", {"undoing": True, **AIMING, "loss": LossConfig(undo=0.5, aim=0.5)}
+        ),
     },
     "frames": {
         "2 frames": Variant(
-            "frames2", {"model": VLPConfig(n_frames=2), "grid": FrameGrid(stride=48)}
+            "frames2", {"model": replace(PLAIN, n_frames=2), "grid": FrameGrid(stride=48)}
         ),
         "4 frames": BASE,
         "8 frames": Variant(
-            "frames8", {"model": VLPConfig(n_frames=8), "grid": FrameGrid(stride=7)}
+            "frames8", {"model": replace(PLAIN, n_frames=8), "grid": FrameGrid(stride=7)}
         ),
     },
     "encoder": {
         "random": Variant("random-encoder", start=False),
-        "trained, coarse features only": Variant("coarse", {"model": VLPConfig(stages=(3,))}),
+        "trained, coarse features only": Variant("coarse", {"model": replace(PLAIN, stages=(3,))}),
         "trained": BASE,
     },
     "ml45": {
@@ -123,7 +138,8 @@ STUDIES: dict[str, dict[str, Variant]] = {
     },
 }
 """VLP's tables 13, 14, 16 (there: who wrote the sentences) and 18, and ours. "reversals": pairs under the sentence that
-asks for the opposite."""
+asks for the opposite, where both tasks are Meta-World's. "undoing": tasks of ours that undo others, a head that reads
+which way a sentence wants things moved, and every clip under its own sentence and under the opposite one."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +189,9 @@ def _measure(variant: Variant, wanted: TrainConfig, config: Config) -> dict[str,
     split = find_split(wanted.split)
     for seed, folder in enumerate(wanted.data):
         collect(
-            CollectConfig(out=folder, tasks=split.train, episodes=DATA[variant.data], seed=seed)
+            CollectConfig(
+                out=folder, tasks=trained_on(wanted), episodes=DATA[variant.data], seed=seed
+            )
         )
     judging = config.data / "graded-0"
     collect(CollectConfig(out=judging, tasks=split.test))
@@ -198,6 +216,9 @@ def settings(variant: Variant, config: Config) -> TrainConfig:
         out=config.runs / f"{variant.run}-seed{config.seed}",
         cache=config.data / "cache",
         split=config.split,
+        undoing=False,
+        model=PLAIN,
+        loss=PLAIN_LOSS,
         start=config.start if variant.start else None,
         steps=config.steps,
         seed=config.seed,

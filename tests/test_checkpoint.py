@@ -55,6 +55,16 @@ def test_clips_of_wrong_size_or_range_are_refused(tmp_path: Path, clips: np.ndar
         scorer(clips, CLOSE)
 
 
+def test_a_model_from_before_there_was_an_aim_has_none(tmp_path: Path) -> None:
+    saved = Checkpoint.from_pretrained(tiny_checkpoint(tmp_path)).model
+    path = tmp_path / "config.json"
+    about = json.loads(path.read_text())
+    del about["model"]["aim"]
+    path.write_text(json.dumps(about))
+    assert Checkpoint.from_pretrained(tmp_path).model.config == saved.config
+    assert saved.aim is None
+
+
 def test_a_missing_checkpoint_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="leave the checkpoint out"):
         Checkpoint.from_pretrained(tmp_path / "nowhere")

@@ -7,6 +7,7 @@ import torch
 
 from tests.tiny_vlp import SIZE_PX, register_tiny_vit, tiny_model
 from vlp_gym.errors import InstructionError, UnknownNameError
+from vlp_gym.models.aim import MIDDLE_M, SCALE, Aim
 from vlp_gym.models.folding import fold_norms
 from vlp_gym.models.vlp import VLP, Video, Words
 
@@ -155,3 +156,31 @@ def test_finer_stages_fold_into_the_coarsest_grid_and_lose_nothing() -> None:
 def test_an_unknown_encoder_names_the_closest() -> None:
     with pytest.raises(UnknownNameError, match="ViT-B-16"):
         tiny_model("ViT-B-61")
+
+
+def test_who_wants_the_opposite_finds_things_as_far_on_the_other_side() -> None:
+    torch.manual_seed(0)
+    aim = Aim(width=8, n_frames=3).eval()
+    torch.nn.init.zeros_(aim.wanted.bias)
+    video, meant = torch.randn(5, 7, 8), torch.randn(5, 8)
+    here, there = aim(video, meant), aim(video, -meant)
+    assert here.shape == (5, aim.n_features)
+    torch.testing.assert_close(here[:, :6], -there[:, :6])
+    torch.testing.assert_close(here[:, 6:], there[:, 6:])
+    # Metres, times a scale, from the middle of the table.
+    hand, thing = (aim.where(video) - torch.tensor(2 * MIDDLE_M)).mul(SCALE).chunk(2, dim=-1)
+    wanted = aim.wanted(meant)[:, None]
+    torch.testing.assert_close(here[:, :3], (wanted * thing).sum(-1))
+    torch.testing.assert_close(here[:, 3:6], (wanted * hand).sum(-1))
+    torch.testing.assert_close(here[:, 6:], (hand - thing).norm(dim=-1), rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_that_aims_reads_the_same_clip_otherwise_under_another_sentence() -> None:
+    model = tiny_model(aim=True)
+    assert model.aim is not None and tiny_model().aim is None
+    video = model.read_video(model.see(clips(2)))
+    words = model.read_words(tokens(model, "open the drawer", "close the drawer"))
+    same = video[torch.zeros(2, dtype=torch.long)]
+    aimed = model.aim(same.tokens, words.mean)
+    assert not torch.allclose(aimed[0, :6], aimed[1, :6])
+    torch.testing.assert_close(aimed[0, 6:], aimed[1, 6:])

@@ -17,6 +17,8 @@ from vlp_gym.models.vlp import VLP, VLPConfig
 from vlp_gym.types import View
 
 FORMAT = 1
+ABSENT = {"aim": False}
+"""Parts that a model of an older version, whose config does not name them, does not have."""
 KIND = "vlp"
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 BUNDLED = Path(__file__).parent.parent / "assets" / "vlp-compact"
@@ -146,7 +148,7 @@ def _empty_model(folder: Path, config: dict[str, Any]) -> tuple[VLP, View, int]:
         sizes: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in config["model"].items()
         }
-        model, view = VLP(VLPConfig(**sizes)), View(**config["view"])
+        model, view = VLP(VLPConfig(**(ABSENT | sizes))), View(**config["view"])
         stride = int(config["frame_stride"])
     except (KeyError, TypeError) as error:
         raise CheckpointError(

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlp_gym.models.aim import Aim
 from vlp_gym.models.encoders import ClipEncoders
 
 
@@ -47,9 +48,9 @@ class VLPConfig:
     """Hidden layers of the score head; paper: (512, 256)."""
     score_head: Literal["linear", "sigmoid"] = "linear"
     """`linear`: any number; `sigmoid`: within (0, 1), as the published loss values suggest."""
-    agree_width: int = 0
-    """Width of a product of what is seen and what is said, which the head reads beside the two (ours): it is how
-    "open" and "close" turn one and the same clip round. 0: none, as published."""
+    aim: bool = False
+    """Whether the score head also reads which way the sentence wants things moved, and how far they are that way
+    (ours): so that "open" and "close" turn one and the same clip round."""
     match_width: int = 64
     """Width in which what a clip shows and what a sentence speaks of are compared (ours); 0: no such comparison, the
     score is the head's alone, as published."""
@@ -87,6 +88,12 @@ class Words:
     tokens: Float[Tensor, "sentences words width"]
     is_word: Bool[Tensor, "sentences words"]
     meant: Float[Tensor, "sentences match"]
+
+    @property
+    def mean(self) -> Float[Tensor, "sentences width"]:
+        """The mean word of every sentence."""
+        weight = self.is_word.unsqueeze(-1).to(self.tokens.dtype)
+        return (self.tokens * weight).sum(1) / weight.sum(1)
 
     def __getitem__(self, rows: Int[Tensor, " rows"]) -> "Words":
         """Return these sentences, in this order."""
@@ -222,9 +229,9 @@ class VLP(nn.Module):
             CrossBlock(width, config.heads, config.mlp_ratio, config.dropout)
             for _ in range(config.cross_layers)
         )
-        self.agree_video = nn.Linear(width, config.agree_width) if config.agree_width else None
-        self.agree_words = nn.Linear(width, config.agree_width) if config.agree_width else None
-        self.score_head = _mlp(2 * width + config.agree_width, config.head, config.dropout)
+        self.aim = Aim(width, config.n_frames) if config.aim else None
+        n_aimed = 0 if self.aim is None else self.aim.n_features
+        self.score_head = _mlp(2 * width + n_aimed, config.head, config.dropout)
         self.match = (
             Match(
                 self.encoders.frame_width,
@@ -302,11 +309,9 @@ class VLP(nn.Module):
         tokens, read, is_word = video.tokens, words.tokens, words.is_word
         for layer in self.cross_layers:
             tokens, read = layer(tokens, read, is_word)
-        weight = is_word.unsqueeze(-1).to(read.dtype)
-        seen, said = tokens.mean(1), (read * weight).sum(1) / weight.sum(1)
-        parts = [seen, said]
-        if self.agree_video is not None and self.agree_words is not None:
-            parts.append(self.agree_video(seen) * self.agree_words(said))
+        parts = [tokens.mean(1), Words(read, is_word, words.meant).mean]
+        if self.aim is not None:
+            parts.append(self.aim(video.tokens, words.mean))
         out: Tensor = self.score_head(torch.cat(parts, dim=-1))  # [clips, 1]
         return out.squeeze(1)
 

@@ -80,10 +80,12 @@ class MatchBatch:
     Attributes:
         clips: as in `PreferenceBatch`, but [tasks * clips, ...], the clips of a task side by side.
         sentences: one a task.
+        way: where experts of each task move its object, as in `ClipSet.way`, float32 [tasks, 3].
     """
 
     clips: Seen
     sentences: list[str]
+    way: Float[Tensor, "tasks 3"]
 
 
 def preference_batch(
@@ -128,6 +130,9 @@ def match_batch(
             _draw_sentence(sentences[task.clips.task_name], config.word_dropout, rng)
             for task in tasks
         ],
+        way=torch.tensor(
+            np.stack([_levelled(task, rng).clips.way for task in drawn]), dtype=torch.float32
+        ),
     )
 
 
@@ -169,9 +174,7 @@ class _Drawn(NamedTuple):
 def _draw_clips(folders: Sequence[TaskClips], n_windows: int, rng: np.random.Generator) -> _Drawn:
     # Ranks are those of one folder. The replay of an agent has no levels; another folder has.
     source = folders[int(rng.integers(len(folders)))]
-    with_levels = [folder for folder in folders if folder.clips.whole.any()]
-    has_levels = source.clips.whole.any()
-    levelled = source if has_levels else with_levels[int(rng.integers(len(with_levels)))]
+    levelled = source if source.clips.whole.any() else _levelled(folders, rng)
     windows = rng.choice(np.flatnonzero(~source.clips.whole), n_windows, replace=False)
     levels = [
         rng.choice(np.flatnonzero(levelled.clips.level == level)) for level in range(len(LEVELS))
@@ -190,6 +193,12 @@ def _draw_clips(folders: Sequence[TaskClips], n_windows: int, rng: np.random.Gen
         joined("level"),
         joined("moved"),
     )
+
+
+def _levelled(folders: Sequence[TaskClips], rng: np.random.Generator) -> TaskClips:
+    """Return the clips of one of the folders that have levels, and with them experts."""
+    with_levels = [folder for folder in folders if folder.clips.whole.any()]
+    return with_levels[int(rng.integers(len(with_levels)))]
 
 
 def _labels(

@@ -30,6 +30,7 @@ class ClipSet:
         level: index in `LEVELS`, or `NO_LEVEL`, int64 [clips].
         moved: where the object stands on the clip's frames, on average, on the way that experts move it: 0 where its
             episode began, 1 where experts leave it; 0 throughout where experts move nothing, float64 [clips].
+        way: how far, and in which direction, experts move the object, metres, float64 [3]; 0 where they move nothing.
         whole: whether the clip is a whole trajectory and not a window, bool [clips].
         behaviour: name of the behaviour, str [clips].
     """
@@ -41,6 +42,7 @@ class ClipSet:
     rank: Float[np.ndarray, " clips"]
     level: Int[np.ndarray, " clips"]
     moved: Float[np.ndarray, " clips"]
+    way: Float[np.ndarray, "3"]
     whole: Bool[np.ndarray, " clips"]
     behaviour: np.ndarray
 
@@ -87,6 +89,7 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int) -> ClipSet:
         episode=of_episode,
         frame=frame,
         moved=moved(data)[of_episode[:, None], steps[of_episode[:, None], frame]].mean(1),
+        way=way_of(data),
         env_return=np.concatenate([window_return, data.env_reward[whole].mean(1)]),
         rank=np.concatenate([ranks, np.full(len(whole), np.nan)]),
         level=np.concatenate([window_level, [level_of[data.behaviour[i]] for i in whole]]).astype(
@@ -97,15 +100,22 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int) -> ClipSet:
     )
 
 
+def way_of(data: Trajectories) -> Float[np.ndarray, "3"]:
+    """Return the mean way that experts move the object; see `ClipSet.way`."""
+    experts = data.of_behaviour("expert")
+    way: Float[np.ndarray, "3"] = _gone(data)[experts, -1].mean(0) if len(experts) else np.zeros(3)
+    return way if np.linalg.norm(way) >= LEAST_WAY_M else np.zeros(3)
+
+
 def moved(data: Trajectories) -> Float[np.ndarray, "episodes steps"]:
     """Return how far the object has come on the way that experts move it; see `ClipSet.moved`."""
+    way = way_of(data)
+    share: Float[np.ndarray, "episodes steps"] = _gone(data) @ way / max(float(way @ way), 1e-9)
+    return share
+
+
+def _gone(data: Trajectories) -> Float[np.ndarray, "episodes steps 3"]:
     place = data.obs[..., OBJECT].astype(np.float64)
     # From its second observation on: the first of some scenes shows an object where it is not yet.
-    gone = place - place[:, 1:2]
-    experts = data.of_behaviour("expert")
-    way = gone[experts, -1].mean(0) if len(experts) else np.zeros(3)
-    length = float(np.linalg.norm(way))
-    if length < LEAST_WAY_M:
-        return np.zeros(gone.shape[:2])
-    share: Float[np.ndarray, "episodes steps"] = gone @ way / length**2
-    return share
+    gone: Float[np.ndarray, "episodes steps 3"] = place - place[:, 1:2]
+    return gone

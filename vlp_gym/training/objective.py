@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlp_gym.models.aim import SCALE, Aim
 from vlp_gym.models.vlp import VLP, Video
 from vlp_gym.training.batches import MatchBatch, PreferenceBatch
 from vlp_gym.training.losses import ilp_loss, itp_loss, ivp_loss, match_loss
-from vlp_gym.training.probe import StateProbe
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,9 @@ class LossConfig:
     undo: float = 0.0
     """Of the order that a task's clips have under the sentence of the training task that undoes it (ours). Off: it was
     learned by heart, and unseen tasks were ordered worse."""
+    aim: float = 0.5
+    """Of saying from a sentence alone which way its task's object is to be moved (ours): it parts "open" from "close"
+    long before the preferences do."""
     match: float = 0.5
     """Of telling tasks apart by what they show (ours)."""
     state: float = 1.0
@@ -42,7 +45,8 @@ class Objective(nn.Module):
     def __init__(self, model: VLP, config: LossConfig) -> None:
         super().__init__()
         self.model, self.config = model, config
-        self.probe = StateProbe(model.config.width, model.config.n_frames)
+        own = Aim(model.config.width, model.config.n_frames) if model.aim is None else None
+        self.own_aim = own  # thrown away after training
 
     def forward(
         self, batch: PreferenceBatch, match: MatchBatch | None
@@ -78,7 +82,7 @@ class Objective(nn.Module):
         itp = itp_loss(own, batch.label.to(device), batch.weight.to(device))
         ivp, ilp = ivp_loss(own_shown, other_shown.flatten(1)), ilp_loss(other.flatten(0, 1))
         state = batch.state.to(device).flatten(0, 1)
-        where = F.smooth_l1_loss(10 * self.probe(video.tokens), 10 * state, beta=1.0)
+        where = F.smooth_l1_loss(10 * self.aim.where(video.tokens), 10 * state, beta=1.0)
         total = itp + config.ilp * ilp + config.ivp * ivp + config.state * where
         info = {"itp_loss": itp, "ilp_loss": ilp, "ivp_loss": ivp, "state_loss": where}
         if config.undo:
@@ -86,8 +90,16 @@ class Objective(nn.Module):
             total = total + config.undo * info["undo_loss"]
         if match is not None:
             info["match_loss"] = self._match_loss(match)
-            total = total + config.match * info["match_loss"]
+            info["aim_loss"] = self._aim_loss(match)
+            total = total + config.match * info["match_loss"] + config.aim * info["aim_loss"]
         return total, {"loss": total, **info}
+
+    @property
+    def aim(self) -> Aim:
+        """What says where things are and which way they are wanted: the model's, or one of its own to learn by."""
+        aim = self.model.aim if self.own_aim is None else self.own_aim
+        assert aim is not None
+        return aim
 
     def _tokens(self, sentences: list[str]) -> Tensor:
         tokens = torch.stack([self.model.encoders.tokenize(each) for each in sentences])
@@ -106,6 +118,11 @@ class Objective(nn.Module):
         score = self.model.score(video[clip.flatten()], words[same]).view(clip.shape)
         label, weight = batch.undone_label[chosen], batch.undone_weight[chosen]
         return itp_loss(score, label.to(device), weight.to(device))
+
+    def _aim_loss(self, batch: MatchBatch) -> Tensor:
+        words = self.model.read_words(self._tokens(batch.sentences))
+        way = batch.way.to(words.tokens.device)
+        return F.smooth_l1_loss(self.aim.wanted(words.mean), SCALE * way, beta=0.1)
 
     def _match_loss(self, batch: MatchBatch) -> Tensor:
         tokens = self._tokens(batch.sentences)

@@ -5,7 +5,7 @@ what weights were learned: the compact model of eight frames and the ViT-B/16 ha
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,6 @@ from accelerate import Accelerator
 
 from benchmarks.schema import RESULTS, Record, write_records
 from vlp_gym.models.checkpoint import BUNDLED, Checkpoint
-from vlp_gym.models.encoders import ClipEncoders
 from vlp_gym.models.vlp import VLP, VLPConfig
 from vlp_gym.scorers.vlp import VLPScorer
 from vlp_gym.tasks.instructions import instructions
@@ -28,7 +27,7 @@ from vlp_gym.training.batches import BatchConfig
 from vlp_gym.training.collect import collect_task
 from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.features import TaskClips, task_clips
-from vlp_gym.training.frames import FrameArray, FrameGrid, cached_frames
+from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.run import TrainingRun
 from vlp_gym.types import Task, View
 
@@ -44,6 +43,13 @@ PAPER = VLPConfig(
     match_width=0,
 )
 """The paper's sizes."""
+CACHED = {
+    "the paper's sizes": PAPER,
+    "the bundled model's": replace(
+        VLPConfig(), clip=PAPER.clip, stages=PAPER.stages, image_size_px=224, n_frames=8
+    ),
+}
+"""ViT-B/16 under the paper's layers, which are most of a step, and under those of the bundled model."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,8 @@ class Config:
     windows: int = 3
     """Windows of a task in that batch; three whole trajectories come beside them."""
     train_repeats: int = 3
-    paper: VLPConfig = field(default_factory=lambda: PAPER)
-    """The model with a frozen encoder that is trained with and without the cache."""
+    cached: Mapping[str, VLPConfig] = field(default_factory=lambda: CACHED)
+    """Models with a frozen encoder that are trained with and without the cache."""
     seed: int = 0
     results: Path = RESULTS
 
@@ -114,62 +120,58 @@ def _scoring_record(
     )
 
 
-@dataclass(frozen=True)
-class EncodesEveryTime(TaskClips):
-    """Clips whose frames are encoded whenever they are asked for, as if no features were cached."""
-
-    frames: FrameArray
-    encoders: ClipEncoders
-
-    @torch.no_grad()
-    def gather(self, rows: np.ndarray) -> torch.Tensor:
-        """Return the features of the clips `rows`, float32 [clips, frames, patches, channels]."""
-        frames = self.frames[self.clips.episode[rows, None], self.clips.frame[rows]]
-        features = self.encoders.frames(torch.from_numpy(frames).flatten(0, 1))
-        return features.view(*frames.shape[:2], *features.shape[1:])
-
-
 def measure_cache(config: Config, folder: Path) -> list[Record]:
     """Return what a gradient step on a frozen encoder costs with cached features and without."""
+    return [
+        record
+        for name, sizes in config.cached.items()
+        for record in _cache_records(name, sizes, config, folder)
+    ]
+
+
+def _cache_records(name: str, sizes: VLPConfig, config: Config, folder: Path) -> list[Record]:
     torch.manual_seed(config.seed)
-    model = VLP(config.paper)
-    view, grid = View(DEFAULT_CAMERA, size_px=config.paper.image_size_px), FrameGrid(stride=7)
+    model = VLP(sizes)
+    view, grid = View(DEFAULT_CAMERA, size_px=sizes.image_size_px), FrameGrid(stride=7)
     episodes = {"expert": 1, "medium": 1, "random": 1}
-    cached: list[list[TaskClips]] = []
-    encoding: list[list[TaskClips]] = []
-    for name in config.train_tasks:
-        data = collect_task(name, episodes, n_steps=150, seed=config.seed)
-        clips = task_clips(data, model.encoders, view, grid, config.paper.n_frames, folder)
-        frames = cached_frames(data, view, grid, folder / "frames")
-        cached.append([clips])
-        encoding.append([EncodesEveryTime(**vars(clips), frames=frames, encoders=model.encoders)])
+    data = [
+        collect_task(task, episodes, n_steps=150, seed=config.seed) for task in config.train_tasks
+    ]
+
+    def pool(*, encoded: bool) -> list[list[TaskClips]]:
+        settings = (model.encoders, view, grid, sizes.n_frames, folder)
+        return [[task_clips(each, *settings, encoded=encoded)] for each in data]
+
     train = TrainConfig(
-        model=config.paper,
+        model=sizes,
         batch=BatchConfig(tasks=len(config.train_tasks), windows=config.windows),
         steps=2 * (config.train_repeats + 1),
         out=folder,
     )
-    sentences = {name: instructions(name) for name in config.train_tasks}
+    sentences = {task: instructions(task) for task in config.train_tasks}
     run = TrainingRun(train, model, Accelerator(cpu=True), sentences, "")
     seconds = {
-        name: timed(lambda pool=pool: run.advance(pool), config.train_repeats)  # type: ignore[misc]
-        for name, pool in (("features from the cache", cached), ("encoding every time", encoding))
+        method: timed(lambda pool=pool: run.advance(pool), config.train_repeats)  # type: ignore[misc]
+        for method, pool in (
+            ("features from the cache", pool(encoded=True)),
+            ("encoding every time", pool(encoded=False)),
+        )
     }
     slow = median(seconds["encoding every time"])
     n_clips = len(config.train_tasks) * (config.windows + 3)
     return [
         Record.now(
             task="-",
-            method=name,
+            method=f"{name}: {method}",
             metrics={"seconds a step": median(values), "times faster": slow / median(values)},
             scale=(
-                f"{config.paper.clip} at {config.paper.image_size_px} px, {n_clips} clips of {config.paper.n_frames} "
-                f"frames a step, {torch.get_num_threads()} threads; median of {config.train_repeats} repeats"
+                f"{sizes.clip} at {sizes.image_size_px} px, {n_clips} clips of {sizes.n_frames} frames a step, "
+                f"{torch.get_num_threads()} threads; median of {config.train_repeats} repeats"
             ),
             seed=config.seed,
             seconds=sum(values),
         )
-        for name, values in seconds.items()
+        for method, values in seconds.items()
     ]
 
 

@@ -210,7 +210,8 @@ def test_a_finished_training_is_judged_once(tmp_path: Path) -> None:
 
 def test_the_feature_cache_spares_the_encoder(tmp_path: Path) -> None:
     small = replace(scoring.PAPER, clip="vlp-compact", stages=(3,), image_size_px=64, n_frames=2)
-    config = scoring.Config(paper=replace(small, width=32, heads=2), train_repeats=1, windows=1)
+    sizes = {"small": replace(small, width=32, heads=2)}
+    config = scoring.Config(cached=sizes, train_repeats=1, windows=1)
     cached, every_time = scoring.measure_cache(config, tmp_path)
     assert cached.metrics["times faster"] > every_time.metrics["times faster"] == 1
 

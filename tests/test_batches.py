@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.tiny_training import (  # noqa: F401  fixtures are found by their names
     GRID,
@@ -123,6 +124,15 @@ def test_whoever_moved_the_object_furthest_is_last_under_the_sentence_that_undoe
     assert batch.undoing[0] is not None
     assert batch.label[0, 3, 5] > 0.9
     assert batch.undone_label[0, 3, 5] < 0.2 and batch.undone_weight[0, 3, 5] == 1
+    # Where nothing was moved yet, coming near is as good as ever.
+    still = np.abs(task.clips.moved) < 0.05
+    assert still[task.clips.whole & (task.clips.level < 2)].any()
+    near = dataclasses.replace(
+        task, clips=dataclasses.replace(task.clips, moved=0 * task.clips.moved)
+    )
+    batch = preference_batch([[near]], sentences, one, np.random.default_rng(0))
+    assert torch.equal(batch.undone_label, batch.label)
+    assert torch.equal(batch.undone_weight, batch.weight)
     assert preference_batch(
         [[task]], {"DoorOpen": sentences["DoorOpen"]}, one, np.random.default_rng(0)
     ).undoing == [None]

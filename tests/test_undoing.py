@@ -69,8 +69,8 @@ def test_whatever_lies_back_within_a_share_of_the_way_is_undone() -> None:
 
 
 def test_one_seed_gives_one_episode_of_undoing() -> None:
-    first, second = (collect_task("UndoFaucetOpen", {"mixture": 1}, 30, seed=3) for _ in range(2))
-    other = collect_task("UndoFaucetOpen", {"mixture": 1}, 30, seed=4)
+    first, second = (collect_task("UndoHandlePull", {"mixture": 1}, 30, seed=3) for _ in range(2))
+    other = collect_task("UndoHandlePull", {"mixture": 1}, 30, seed=4)
     np.testing.assert_array_equal(first.snapshots, second.snapshots)
     assert first.fingerprint() != other.fingerprint()
 

@@ -171,7 +171,7 @@ def test_who_wants_the_opposite_finds_things_as_far_on_the_other_side() -> None:
     hand, thing = (aim.where(video) - torch.tensor(2 * MIDDLE_M)).mul(SCALE).chunk(2, dim=-1)
     wanted = aim.wanted(meant)[:, None]
     torch.testing.assert_close(here[:, :3], (wanted * thing).sum(-1))
-    torch.testing.assert_close(here[:, 3:6], (wanted * hand).sum(-1))
+    torch.testing.assert_close(here[:, 3:6], (wanted * (thing - hand)).sum(-1))
     torch.testing.assert_close(here[:, 6:], (hand - thing).norm(dim=-1), rtol=1e-3, atol=1e-3)
 
 

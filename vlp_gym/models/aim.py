@@ -59,7 +59,7 @@ class Aim(nn.Module):
         video: Float[Tensor, "clips patches width"],
         meant: Float[Tensor, "clips width"],
     ) -> Float[Tensor, "clips features"]:
-        """Return, of every frame, how far object and gripper are the wanted way, and how far they are from each other.
+        """Return how far the object is the wanted way in every frame, then how far ahead of the gripper, then the gap.
 
         Args:
             video: tokens of the clips.
@@ -69,4 +69,5 @@ class Aim(nn.Module):
         hand, thing = (SCALE * seen).unbind(dim=-2)  # [clips, frames, 3] each
         wanted = self.wanted(meant).unsqueeze(1)
         gap = (hand - thing).square().sum(-1).add(1e-4).sqrt()
-        return torch.cat([(wanted * thing).sum(-1), (wanted * hand).sum(-1), gap], dim=-1)
+        ahead = thing - hand
+        return torch.cat([(wanted * thing).sum(-1), (wanted * ahead).sum(-1), gap], dim=-1)

@@ -122,13 +122,14 @@ TASKS: dict[str, MetaworldTask] = _table()
 """All 50 tasks by name, in alphabetical order of Meta-World's names."""
 
 
+# Not FaucetOpen: it turns the handle from the middle to one side and FaucetClose from the middle to the other, so that
+# a faucet whose opening was undone is not yet a closed one.
 UNDO = "Undo"
 """What the names in `UNDOING` begin with."""
 
 _UNDONE = (
     "DoorOpen",
     "DrawerOpen",
-    "FaucetOpen",
     "WindowClose",
     "DoorLock",
     "CoffeePull",

@@ -97,7 +97,10 @@ def preference_batch(
         for folders in _draw_tasks(pool, config.tasks, rng)
     ]
     labels = [_labels(each, config.rank_sharpness) for each in drawn]
-    undone = [_undone_labels(each, config.undo_sharpness) for each in drawn]
+    undone = [
+        _undone_labels(each, label, config.undo_sharpness)
+        for each, (label, _) in zip(drawn, labels, strict=True)
+    ]
 
     def sentence(task_name: str) -> str:
         return _draw_sentence(sentences[task_name], config.word_dropout, rng)
@@ -213,13 +216,16 @@ def _labels(
 
 
 def _undone_labels(
-    drawn: _Drawn, sharpness: float
+    drawn: _Drawn, label: Float[Tensor, "clips clips"], sharpness: float
 ) -> tuple[Float[Tensor, "clips clips"], Float[Tensor, "clips clips"]]:
-    # Who moves a thing one way gets further from the end of the other.
+    # Who moves a thing one way gets further from the end of the other. Whoever has not moved it yet has to come near it
+    # first, whichever way it is wanted.
     gap = drawn.moved[:, None] - drawn.moved[None, :]
-    label = 1 / (1 + np.exp(-sharpness * gap))
-    weight = np.triu(_same_kind(drawn) & (np.abs(gap) > LEAST_UNDONE), k=1)
-    return torch.tensor(label, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32)
+    still = np.abs(drawn.moved) < LEAST_UNDONE / 2
+    both_still = still[:, None] & still[None, :]
+    undone = np.where(both_still, label.numpy(), 1 / (1 + np.exp(-sharpness * gap)))
+    weight = np.triu(_same_kind(drawn) & (both_still | (np.abs(gap) > LEAST_UNDONE)), k=1)
+    return torch.tensor(undone, dtype=torch.float32), torch.tensor(weight, dtype=torch.float32)
 
 
 def _same_kind(drawn: _Drawn) -> Bool[np.ndarray, "clips clips"]:

@@ -21,7 +21,7 @@ EXPERT_STEPS = 150
 """Steps in which the expert does what is to be undone."""
 DONE = 0.15
 """Undone is what lies within this share of the way that the expert went."""
-NEAR_M = 0.05
+NEAR_M = 0.1
 """The hand is at the object within this distance of the point that it pushes from."""
 MAX_REWARD = 10.0
 """As Meta-World's."""
@@ -49,7 +49,6 @@ class Push:
 PUSHES = {
     "DoorOpen": Push((-0.05, 0.02, 0.04), -1.0),
     "DrawerOpen": Push((0.0, -0.02, 0.02), 1.0),
-    "FaucetOpen": Push((0.0, 0.066, 0.0), 1.0),
     "WindowClose": Push((-0.06, -0.027, 0.0), 1.0),
     "DoorLock": Push((-0.05, -0.03, -0.05), -1.0, (-0.05, -0.12, 0.0)),
     "HandlePress": Push((0.0, -0.02, -0.03), 1.0, (0.0, -0.12, 0.0)),

@@ -21,6 +21,7 @@ Says which of two clips of a robot follows a sentence better (VLP, arXiv 2502.11
 | sentence | up to {words} tokens; English |
 | parameters | {parameters:.1f} M |
 | trained on | {n_tasks} Meta-World tasks, split `{split}`, {steps} batches, seed {seed} |
+| and on | {n_undoing} tasks of ours that undo some of these, in the words of their counterparts |
 | training data | fingerprint `{fingerprint}` |
 | encoders started from | {start} |
 
@@ -36,7 +37,8 @@ env = gym.make("vlp/DoorClose", instruction="close the door", checkpoint="THIS F
 ## What it is not
 
 Scores of different sentences, or of other cameras, cannot be compared. It has seen one simulator only; the tasks of the
-split that are not listed in `config.json` under `train_tasks` were never shown to it. Its figures on those are made by
+split that are not listed in `config.json` under `train_tasks` were never shown to it, though tasks under `undoing` may be
+much like them. Its figures are made by
 `vlp evaluate` and stand in the README of vlp-gym.
 """
 
@@ -54,6 +56,7 @@ def model_card(checkpoint: "Checkpoint") -> str:
         words=model.encoders.context_length,
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         n_tasks=len(training.get("train_tasks", ())),
+        n_undoing=len(training.get("undoing", ())),
         split=training.get("split"),
         steps=training.get("steps"),
         seed=training.get("seed"),

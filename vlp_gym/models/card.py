@@ -37,9 +37,8 @@ env = gym.make("vlp/DoorClose", instruction="close the door", checkpoint="THIS F
 ## What it is not
 
 Scores of different sentences, or of other cameras, cannot be compared. It has seen one simulator only; the tasks of the
-split that are not listed in `config.json` under `train_tasks` were never shown to it, though tasks under `undoing` may be
-much like them. Its figures are made by
-`vlp evaluate` and stand in the README of vlp-gym.
+split that are not listed in `config.json` under `train_tasks` were never shown to it, though tasks under `undoing` may
+be much like them. Its figures are made by `vlp evaluate` and stand in the README of vlp-gym.
 """
 
 

@@ -19,6 +19,8 @@ from vlp_gym.training.behaviours import Action, Scripted, scripted_actions
 
 EXPERT_STEPS = 150
 """Steps in which the expert does what is to be undone."""
+SETTLE_STEPS = 40
+"""Steps without an action before an episode begins: what the hand had pulled past its end springs back on its own."""
 DONE = 0.15
 """Undone is what lies within this share of the way that the expert went."""
 NEAR_M = 0.1
@@ -51,8 +53,6 @@ PUSHES = {
     "DrawerOpen": Push((0.0, -0.02, 0.02), 1.0),
     "WindowClose": Push((-0.06, -0.027, 0.0), 1.0),
     "DoorLock": Push((-0.05, -0.03, -0.05), -1.0, (-0.05, -0.12, 0.0)),
-    "HandlePress": Push((0.0, -0.02, -0.03), 1.0, (0.0, -0.12, 0.0)),
-    "HandlePressSide": Push((0.02, 0.0, -0.03), -1.0, (0.12, 0.0, 0.0)),
     "HandlePull": Push((0.0, -0.035, 0.06), -1.0),
     "HandlePullSide": Push((0.0, 0.0, 0.06), 1.0),
     "PlateSlideBack": Push((-0.01, -0.07, 0.04), -1.0),
@@ -96,14 +96,15 @@ class UndoingSawyer(gym.Wrapper[Any, Any, Any, Any]):
             if step == 0:
                 # The very first observation of some scenes shows an object where it is not yet.
                 self.origin = obs[4:7].copy()
-        self._way = obs[4:7] - self.origin
         moved = sawyer.data.qpos[self._objects].copy()
         sawyer.np_random.bit_generator.state = before
         _, info = self.env.reset(**settings)
         qpos = sawyer.data.qpos.copy()
         qpos[self._objects] = moved
         sawyer.set_state(qpos, np.zeros_like(sawyer.data.qvel))
-        obs, *_ = self.env.step(np.zeros(4, np.float32))
+        for _ in range(SETTLE_STEPS):
+            obs, *_ = self.env.step(np.zeros(4, np.float32))
+        self._way = obs[4:7] - self.origin
         return obs, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

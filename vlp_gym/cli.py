@@ -11,6 +11,7 @@ import tyro
 
 from vlp_gym.errors import (
     CheckpointError,
+    DataError,
     DiskFullError,
     EndpointError,
     ExportError,
@@ -35,6 +36,7 @@ COMMANDS = {
 
 USER_ERRORS = (
     CheckpointError,
+    DataError,
     DiskFullError,
     EndpointError,
     ExportError,

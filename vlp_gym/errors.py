@@ -43,6 +43,10 @@ class DiskFullError(OSError):
     """A file that did not fit on its disk; what stood under its name before is untouched."""
 
 
+class DataError(ValueError):
+    """Recorded data that nothing can be learned from as they are; says what is wrong with them and what to do."""
+
+
 class ExportError(ValueError):
     """A data set that cannot be written in the way that was asked for."""
 

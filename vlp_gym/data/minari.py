@@ -1,4 +1,4 @@
-"""A data set as Minari data sets, one a task: observations, actions and rewards, with the env that they are of."""
+"""Minari data sets, one a task: observations, actions and rewards, with the env that they are of."""
 
 import copy
 import json
@@ -10,11 +10,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vlp_gym.data.replay import Replay
 from vlp_gym.data.trajectories import Trajectories
-from vlp_gym.errors import MissingExtraError
+from vlp_gym.errors import DataError, MissingExtraError
 from vlp_gym.tasks.metaworld import find_task
 
 NAMESPACE = "vlp"
@@ -115,3 +116,50 @@ def _name_namespaces(folder: Path) -> None:
 
     for space in (folder / NAMESPACE, *(folder / NAMESPACE).iterdir()):
         (space / METADATA).write_text(json.dumps({"description": "Meta-World, by vlp-gym"}))
+
+
+def read_minari(dataset: str) -> Trajectories:
+    """Return a Minari data set as trajectories, without the states that frames are drawn from.
+
+    Args:
+        dataset: its id, under Minari's root on this machine; nothing is downloaded.
+
+    Raises:
+        DataError: its episodes differ in length, or its spaces are not flat boxes.
+        FileNotFoundError: there is no such data set on this machine.
+        MissingExtraError: Minari is not installed.
+    """
+    _storage()
+    import minari  # noqa: PLC0415
+
+    data = minari.load_dataset(dataset)
+    episodes = list(data.iterate_episodes())
+    lengths = sorted({len(each.actions) for each in episodes})
+    if len(lengths) != 1:
+        raise DataError(
+            f"{dataset}: trajectories of one file have equally many steps, these have {lengths[:5]}...; cut them to "
+            "one length first"
+        )
+    if not all(isinstance(each.observations, np.ndarray) for each in episodes):
+        raise DataError(
+            f"{dataset}: observations must be flat arrays; flatten its dictionaries first"
+        )
+    metadata = [dict(each) for each in data.storage.get_episode_metadata(range(len(episodes)))]
+    spec = data.spec.env_spec
+    n_steps = lengths[0]
+    return Trajectories(
+        task_name=spec.id.removeprefix(f"{NAMESPACE}/") if spec is not None else dataset,
+        behaviour=tuple(str(each.get("behaviour", "unknown")) for each in metadata),
+        seed=np.array([int(each.get("episode_seed", row)) for row, each in enumerate(metadata)]),
+        obs=np.stack([each.observations[:-1] for each in episodes]).astype(np.float32),
+        action=np.stack([each.actions for each in episodes]).astype(np.float32),
+        env_reward=np.stack([each.rewards for each in episodes]).astype(np.float32),
+        success=np.stack([_successes(each, n_steps) for each in episodes]),
+        snapshots=np.zeros((len(episodes), n_steps, 0)),
+        constants={},
+    )
+
+
+def _successes(episode: Any, n_steps: int) -> NDArray[np.bool_]:
+    success = (episode.infos or {}).get("success")
+    return np.zeros(n_steps, bool) if success is None else np.asarray(success[1:], bool)

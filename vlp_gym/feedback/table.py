@@ -106,13 +106,17 @@ class LabelTable:
         """Names of the columns, those of the labeler last."""
         return list(dict.fromkeys([*KINDS, *(name for row in self._rows for name in row)]))
 
+    def segments(self, name: str) -> NDArray[np.float32]:
+        """Return `obs` or `action` of both segments of every query, [queries, 2, steps, ...]."""
+        return self._segments[name].rows
+
     def preferences(self) -> Preferences:
         """Return the pairs that got a label, as arrays to fit to."""
         if not self.n_labelled:
             raise ValueError("no query has a label yet; there is nothing to fit to")
         labelled = self.column("status") == Status.LABELLED
         picked = slice(None) if labelled.all() else labelled
-        obs, action = (self._segments[name].rows[picked] for name in SEGMENTS)
+        obs, action = (self.segments(name)[picked] for name in SEGMENTS)
         return Preferences(obs, action, self.column("label")[picked])
 
     def save(self, path: Path | str) -> None:

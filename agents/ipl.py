@@ -1,0 +1,208 @@
+"""IPL: preferences teach Q itself; the reward is whatever Q and V imply.
+
+`python -m agents.ipl --pairs data/mtvlp-0/ButtonPress.labels.parquet --seeds 0 1 2`. Inverse Preference Learning is
+Hejna and Sadigh, 2023; the details are those of research/algs/ipl_iql.py in jhejna/inverse-preference-learning, in its
+variant on top of IQL.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from agents import learning, offline
+from agents.draws import Batches
+from agents.iql import advantage_weight, expectile_loss
+from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
+from agents.pair_batches import PairSampler, on, transitions_of
+from agents.piql import preference_loss
+from vlp_gym.data.comparisons import Comparisons
+from vlp_gym.data.transitions import Transitions
+from vlp_gym.errors import DataError
+from vlp_gym.models.device import resolve_device
+
+Rows = tuple[Tensor, Tensor, Tensor]
+"""Observation, action and next observation, each [seeds, rows, ...]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(offline.PairOptions):
+    """One run of IPL; values of configs/metaworld/ipl_iql.yaml in jhejna/inverse-preference-learning."""
+
+    steps: int = 200_000
+    """Gradient steps."""
+    batch_size: int = 16
+    """Pairs."""
+    window: int | None = 16
+    """Steps cut from both segments of a pair, at a random place; None: whole segments."""
+    regularization: float = 3.0
+    """Weight of the squared implied reward (chi^2); 0.5 on locomotion."""
+    expectile: float = 0.75
+    temperature: float = 0.3333
+    """Divides advantages in the weight of an action."""
+    weight_limit: float = 100.0
+    """Largest weight of an action."""
+    discount: float = 0.99
+    polyak: float = 0.005
+    """Share of the critic that moves into its target each step."""
+    clip_targets: bool = False
+    """Keep V(s') within 1 / (regularization (1 - discount)); on for locomotion."""
+    learning_rate: float = 3e-4
+    hidden: tuple[int, ...] = (256, 256, 256)
+    actor: ActorKind = "gaussian"
+    replay: Path | None = None
+    """Trajectories without labels, a `<Task>.npz` of `vlp collect`; half of every loss but that of preferences."""
+    replay_batch_size: int = 256
+    """Transitions of them."""
+    evaluate_every: int = 2_500
+    evaluation_episodes: int = 20
+
+
+def implied_reward(
+    q: Float[Tensor, "seeds members rows"],
+    next_value: Float[Tensor, "seeds rows"],
+    discount: float,
+) -> Float[Tensor, "seeds members rows"]:
+    """Return r = Q(s, a) - discount V(s') (IPL eq. 5: the inverse Bellman operator)."""
+    return q - discount * next_value.unsqueeze(1)
+
+
+def regularizer(
+    reward: Float[Tensor, "seeds members rows"], n_labelled: int
+) -> Float[Tensor, " seeds"]:
+    """Return the mean squared implied reward (IPL eq. 7); with replay, the mean of both sources' means.
+
+    Args:
+        reward: implied rewards; the first `n_labelled` rows are of the pairs, the others of the replay.
+        n_labelled: see above.
+    """
+    return balanced(torch.square(reward).mean(1), n_labelled)
+
+
+def balanced(each: Float[Tensor, "seeds rows"], n_labelled: int) -> Float[Tensor, " seeds"]:
+    """Return the mean over the rows of the pairs, averaged with that over the rows of a replay if there is one."""
+    labelled = each[:, :n_labelled].mean(-1)
+    if n_labelled == each.shape[1]:
+        return labelled
+    return 0.5 * labelled + 0.5 * each[:, n_labelled:].mean(-1)
+
+
+class IPL:
+    """IPL on labelled pairs, and unlabelled transitions beside them.
+
+    Args:
+        config: the run.
+        data: the pairs.
+        replay: transitions without labels, if there are any.
+    """
+
+    method = "IPL"
+
+    def __init__(
+        self, config: Config, data: Comparisons, replay: Transitions | None = None
+    ) -> None:
+        self.config, self.device = config, resolve_device(config.device)
+        obs_dim, action_dim = data.obs.shape[-1], data.action.shape[-1]
+        both = (obs_dim + action_dim, *config.hidden, 1)
+        self.actor = Actor(config.seeds, obs_dim, action_dim, config.hidden, config.actor)
+        self.critic = StackedMLP(config.seeds, "critic", both, members=2)
+        self.target = StackedMLP(config.seeds, "critic", both, members=2).requires_grad_(False)
+        self.value = StackedMLP(config.seeds, "value", (obs_dim, *config.hidden, 1))
+        self.networks = nn.ModuleDict({
+            "actor": self.actor, "critic": self.critic, "target": self.target, "value": self.value,
+        }).to(self.device)  # fmt: skip
+        learned = ("actor", "critic", "value")
+        self.optimizers = {
+            name: adam(self.networks[name], config.learning_rate) for name in learned
+        }
+        self.step = 0
+        self.about = learning.about_of(data)
+        self._pairs = PairSampler(data, config.seeds, config.batch_size, self.device, config.window)
+        self._replay: tuple[Tensor, ...] | None = None
+        if replay is not None:
+            _check_same_task(data, replay)
+            arrays = (replay.obs, replay.action, replay.next_obs)
+            self._replay = tuple(on(self.device, each) for each in arrays)
+            size = config.replay_batch_size
+            self._replay_batches = Batches(config.seeds, "replay", len(replay), size)
+
+    def update(self) -> dict[str, Float[Tensor, " seeds"]]:
+        """Take one step on V, then on Q, then on the actor; return what they measured."""
+        config, batch = self.config, self._pairs.at(self.step)
+        rows = transitions_of(batch)
+        n_labelled = rows[0].shape[1]
+        obs, action, next_obs = self._with_replay(rows)
+        obs_action = torch.cat([obs, action], -1)
+
+        with torch.no_grad():
+            target_q = self.target(obs_action).squeeze(-1).amin(1)
+        value = self.value(obs).flatten(1)
+        loss_v = balanced(expectile_loss(target_q - value, config.expectile), n_labelled)
+        learning.descend(self.optimizers["value"], loss_v)
+
+        with torch.no_grad():
+            next_value = self.value(next_obs).flatten(1)
+            if config.clip_targets:
+                limit = 1 / (config.regularization * (1 - config.discount))
+                next_value = next_value.clamp(-limit, limit)
+        q = self.critic(obs_action).squeeze(-1)
+        reward = implied_reward(q, next_value, config.discount)
+        # Axes: seed, member, first or second, pair, step.
+        of_step = reward[..., :n_labelled].unflatten(-1, (2, batch.label.shape[1], -1))
+        first, second = of_step.sum(-1).unbind(2)
+        label, weight = (each.unsqueeze(1).expand_as(first) for each in (batch.label, batch.weight))
+        loss_preference = preference_loss(second - first, label, weight)
+        loss_reward = config.regularization * regularizer(reward, n_labelled)
+        learning.descend(self.optimizers["critic"], loss_preference + loss_reward)
+
+        with torch.no_grad():
+            advantage = target_q - self.value(obs).flatten(1)
+            weights = advantage_weight(advantage, config.temperature, config.weight_limit)
+        log_prob = self.actor.log_prob(self.actor(obs), action)
+        loss_actor = -balanced(weights * log_prob, n_labelled)
+        learning.descend(self.optimizers["actor"], loss_actor)
+        polyak_update(self.target, self.critic, config.polyak)
+        self.step += 1
+        accuracy = learning.label_accuracy((second - first).mean(1), batch.label, batch.weight)
+        return {
+            "value_loss": loss_v.detach(), "preference_loss": loss_preference.detach(),
+            "regularizer": loss_reward.detach(), "actor_loss": loss_actor.detach(), "label_accuracy": accuracy,
+            "advantage": advantage.mean(-1), "reward": reward.detach().mean((1, 2)),
+        }  # fmt: skip
+
+    def _with_replay(self, rows: Rows) -> Rows:
+        if self._replay is None:
+            return rows
+        drawn = on(self.device, self._replay_batches.at(self.step))
+        obs, action, next_obs = (
+            torch.cat([labelled, stored[drawn]], 1)
+            for labelled, stored in zip(rows, self._replay, strict=True)
+        )
+        return obs, action, next_obs
+
+    def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
+        """Return what the policy of one of the seeds does."""
+        return self.actor.act(obs, seed)
+
+
+def _check_same_task(data: Comparisons, replay: Transitions) -> None:
+    shapes = [(each.obs.shape[-1], each.action.shape[-1]) for each in (data, replay)]
+    if shapes[0] != shapes[1] or data.task_name not in (None, replay.task_name):
+        raise DataError(
+            f"{data.about} are of {data.task_name} with {shapes[0]} numbers of observation and action, {replay.about} "
+            f"of {replay.task_name} with {shapes[1]}; name trajectories of the same task and layout"
+        )
+
+
+def make(config: Config) -> IPL:
+    """Return an untrained agent of a config, its data read and checked."""
+    replay = None
+    if config.replay is not None:
+        replay = Transitions.of_trajectories(offline.read_trajectories(str(config.replay)))
+    return IPL(config, offline.read_pairs(config), replay)
+
+
+if __name__ == "__main__":
+    offline.command_line(Config, make, __doc__)

@@ -1,0 +1,236 @@
+"""IQL: offline reinforcement learning from a reward, without ever asking a value of an action that was not taken.
+
+`python -m agents.iql --data data/mtvlp-0/ButtonPress.npz --seeds 0 1 2` learns from the simulator's reward: the
+yardstick of what preferences are worth. Implicit Q-Learning is Kostrikov et al., 2021; the details are those of
+jhejna/cpl and jhejna/inverse-preference-learning (`IPL` below), on whose update P-IQL builds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from agents import learning, offline
+from agents.draws import Batches, Dropout
+from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
+from agents.pair_batches import on
+from vlp_gym.data.transitions import Transitions
+from vlp_gym.models.device import resolve_device
+
+RewardNorm = Literal["none", "zscore", "minmax"]
+
+
+@dataclass(frozen=True)
+class IQLConfig:
+    """The update of IQL; values of jhejna/cpl configs/mw_state_dense/piql.yaml unless another source is named."""
+
+    expectile: float = 0.7
+    """Which expectile of Q the value is; IPL has 0.75 on Meta-World."""
+    temperature: float = 0.3333
+    """Divides advantages in the weight of an action."""
+    weight_limit: float = 100.0
+    """Largest weight of an action."""
+    discount: float = 0.99
+    polyak: float = 0.005
+    """Share of the critic that moves into its target each step."""
+    learning_rate: float = 3e-4
+    hidden: tuple[int, ...] = (512, 512)
+    """Units of every hidden layer, of all networks."""
+    dropout: float = 0.25
+    """Of the actor only."""
+    actor: ActorKind = "deterministic"
+    decay: bool = True
+    """The actor's learning rate falls to 0 over the run, on a cosine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(offline.Options):
+    """One run of IQL; as many seeds as are named, together."""
+
+    data: Path
+    """A `<Task>.npz` of `vlp collect`, or `minari:ID`."""
+    behaviours: tuple[str, ...] = ()
+    """Only episodes of these behaviours; empty: of all."""
+    steps: int = 500_000
+    """Gradient steps; 1,000,000 in Kostrikov et al."""
+    batch_size: int = 256
+    """Transitions (Kostrikov et al.)."""
+    reward_norm: RewardNorm = "none"
+    """What is done to the reward of the data set before learning; official: nothing."""
+    iql: IQLConfig = field(default_factory=IQLConfig)
+
+
+def expectile_loss(gap: Float[Tensor, "*rows"], expectile: float) -> Float[Tensor, "*rows"]:
+    """Return |expectile - 1(gap < 0)| gap^2 of every row (IQL eq. 5), of the gap target - prediction."""
+    return torch.abs(expectile - (gap < 0).to(gap.dtype)) * torch.square(gap)
+
+
+def value_loss(
+    value: Float[Tensor, "seeds rows"], target_q: Float[Tensor, "seeds rows"], expectile: float
+) -> Float[Tensor, " seeds"]:
+    """Return the loss of V (IQL eq. 5), mean over rows.
+
+    Args:
+        value: V(s).
+        target_q: the smaller of the target critics' Q(s, a); no gradient.
+        expectile: in (0, 1).
+    """
+    return expectile_loss(target_q - value, expectile).mean(-1)
+
+
+def advantage_weight(
+    advantage: Float[Tensor, "*rows"], temperature: float, limit: float
+) -> Float[Tensor, "*rows"]:
+    """Return exp(advantage / temperature), at most `limit` (IQL eq. 7)."""
+    return torch.exp(advantage / temperature).clamp(max=limit)
+
+
+def actor_loss(
+    log_prob: Float[Tensor, "seeds rows"], weight: Float[Tensor, "seeds rows"]
+) -> Float[Tensor, " seeds"]:
+    """Return the loss of the actor: weighted cloning (IQL eq. 7), mean over rows."""
+    return -(weight * log_prob).mean(-1)
+
+
+def critic_loss(
+    q: Float[Tensor, "seeds members rows"],
+    reward: Float[Tensor, "seeds rows"],
+    next_value: Float[Tensor, "seeds rows"],
+    discount: float,
+) -> Float[Tensor, " seeds"]:
+    """Return the loss of Q against r + discount V(s') (IQL eq. 6), mean over critics and rows."""
+    target = (reward + discount * next_value).unsqueeze(1)
+    return torch.square(q - target).mean((-2, -1))
+
+
+def normalised(reward: Float[Tensor, "*any rows"], norm: RewardNorm) -> Float[Tensor, "*any rows"]:
+    """Return rewards with mean 0 and deviation 1, from 0 to 1, or as they are; along the last axis."""
+    if norm == "zscore":
+        spread, mean = torch.std_mean(reward, -1, correction=0, keepdim=True)
+        return (reward - mean) / spread.clamp_min(1e-6)
+    if norm == "minmax":
+        low, high = reward.amin(-1, keepdim=True), reward.amax(-1, keepdim=True)
+        return (reward - low) / (high - low).clamp_min(1e-6)
+    return reward
+
+
+class IQLCore:
+    """Networks and update of IQL for several seeds, whatever pays the transitions.
+
+    Args:
+        config: the update.
+        seeds: which seeds.
+        obs_dim: numbers of an observation.
+        action_dim: numbers of an action.
+        steps: gradient steps of the run, over which the actor's learning rate falls.
+        device: where it is computed.
+    """
+
+    def __init__(
+        self,
+        config: IQLConfig,
+        seeds: Sequence[int],
+        obs_dim: int,
+        action_dim: int,
+        steps: int,
+        device: torch.device,
+    ) -> None:
+        self.config, self._steps = config, steps
+        dropout = Dropout(seeds, config.dropout, device)
+        both = (obs_dim + action_dim, *config.hidden, 1)
+        self.actor = Actor(seeds, obs_dim, action_dim, config.hidden, config.actor, dropout)
+        self.critic = StackedMLP(seeds, "critic", both, members=2)
+        self.target = StackedMLP(seeds, "critic", both, members=2).requires_grad_(False)
+        self.value = StackedMLP(seeds, "value", (obs_dim, *config.hidden, 1))
+        self.networks = nn.ModuleDict({
+            "actor": self.actor, "critic": self.critic, "target": self.target, "value": self.value,
+        }).to(device)  # fmt: skip
+        learned = ("actor", "critic", "value")
+        self.optimizers = {
+            name: adam(self.networks[name], config.learning_rate) for name in learned
+        }
+
+    def improve(
+        self,
+        obs: Float[Tensor, "seeds rows obs"],
+        action: Float[Tensor, "seeds rows action"],
+        reward: Float[Tensor, "seeds rows"],
+        next_obs: Float[Tensor, "seeds rows obs"],
+        step: int,
+    ) -> dict[str, Float[Tensor, " seeds"]]:
+        """Take one gradient step on V, then on the actor, then on Q; return what they measured."""
+        config, obs_action = self.config, torch.cat([obs, action], -1)
+        with torch.no_grad():
+            target_q = self.target(obs_action).squeeze(-1).amin(1)
+        value = self.value(obs).flatten(1)
+        loss_v = value_loss(value, target_q, config.expectile)
+        learning.descend(self.optimizers["value"], loss_v)
+
+        # With V as it was before its step, as in the official code.
+        advantage = target_q - value.detach()
+        weight = advantage_weight(advantage, config.temperature, config.weight_limit)
+        loss_actor = actor_loss(self.actor.log_prob(self.actor(obs, step), action), weight)
+        if config.decay:
+            rate = learning.cosine(config.learning_rate, step, self._steps)
+            learning.set_learning_rate(self.optimizers["actor"], rate)
+        learning.descend(self.optimizers["actor"], loss_actor)
+
+        with torch.no_grad():
+            next_value = self.value(next_obs).flatten(1)
+        q = self.critic(obs_action).squeeze(-1)
+        loss_q = critic_loss(q, reward, next_value, config.discount)
+        learning.descend(self.optimizers["critic"], loss_q)
+        polyak_update(self.target, self.critic, config.polyak)
+        return {
+            "value_loss": loss_v.detach(), "actor_loss": loss_actor.detach(), "critic_loss": loss_q.detach(),
+            "advantage": advantage.mean(-1), "q": q.detach().mean((1, 2)), "reward": reward.mean(-1),
+        }  # fmt: skip
+
+
+class IQL:
+    """IQL on the transitions of a data set.
+
+    Args:
+        config: the run.
+        data: what is learned from.
+    """
+
+    method = "IQL"
+
+    def __init__(self, config: Config, data: Transitions) -> None:
+        self.device = resolve_device(config.device)
+        dims = (data.obs.shape[-1], data.action.shape[-1])
+        self.core = IQLCore(config.iql, config.seeds, *dims, config.steps, self.device)
+        self.networks, self.optimizers = self.core.networks, self.core.optimizers
+        self.step = 0
+        self.about = learning.about_of(data)
+        arrays = (data.obs, data.action, data.reward, data.next_obs)
+        self._obs, self._action, reward, self._next_obs = (on(self.device, each) for each in arrays)
+        self._reward = normalised(reward, config.reward_norm)
+        self._batches = Batches(config.seeds, "transitions", len(data), config.batch_size)
+
+    def update(self) -> dict[str, Float[Tensor, " seeds"]]:
+        """Take one step and return what it measured, one number a seed, still on the device."""
+        rows = on(self.device, self._batches.at(self.step))
+        batch = (each[rows] for each in (self._obs, self._action, self._reward, self._next_obs))
+        info = self.core.improve(*batch, self.step)
+        self.step += 1
+        return info
+
+    def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
+        """Return what the policy of one of the seeds does."""
+        return self.core.actor.act(obs, seed)
+
+
+def make(config: Config) -> IQL:
+    """Return an untrained agent of a config, its data read and checked."""
+    data = offline.read_trajectories(str(config.data)).with_behaviours(*config.behaviours)
+    return IQL(config, Transitions.of_trajectories(data))
+
+
+if __name__ == "__main__":
+    offline.command_line(Config, make, __doc__)

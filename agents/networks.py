@@ -1,0 +1,152 @@
+"""Networks of several seeds as one: stacked weights, one batched product a layer.
+
+Axis 0 of everything is the seed. A seed's numbers are those that it would have alone, bit for bit on one machine.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from agents.draws import Dropout, torch_generator
+
+ActorKind = Literal["deterministic", "gaussian"]
+
+LOG_STD_RANGE = (-5.0, 2.0)
+"""Bounds of a Gaussian actor's log standard deviation (IPL)."""
+
+
+class StackedMLP(nn.Module):
+    """Perceptrons of one shape with ReLU inside, orthogonal initial weights and zero biases (CPL, IPL).
+
+    Args:
+        seeds: one source of initial weights each.
+        name: tells this network's initial weights from those of others.
+        widths: numbers of an input, units of every hidden layer, numbers of an output.
+        members: networks a seed, all given the same inputs.
+        dropout: what leaves out hidden units in training; None: nothing.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        name: str,
+        widths: Sequence[int],
+        members: int = 1,
+        dropout: Dropout | None = None,
+    ) -> None:
+        super().__init__()
+        self._n_seeds, self._members, self._dropout = len(seeds), members, dropout
+        draws = [torch_generator(seed, f"{name} {m}") for seed in seeds for m in range(members)]
+        shapes = list(zip(widths, widths[1:], strict=False))
+        layers = [torch.stack([_orthogonal(*shape, each) for each in draws]) for shape in shapes]
+        self.weights = nn.ParameterList(layers)
+        self.biases = nn.ParameterList([torch.zeros(len(draws), 1, out) for _, out in shapes])
+        self._layers = list(zip(self.weights, self.biases, strict=True))
+
+    def forward(
+        self, inputs: Float[Tensor, "seeds rows width_in"], step: int | None = None
+    ) -> Float[Tensor, "seeds members rows width_out"]:
+        """Return every member's outputs; with the number of a training step, some units are left out."""
+        return self._through(inputs, self._layers, step)
+
+    def of_seed(
+        self, inputs: Float[Tensor, "rows width_in"], seed: int
+    ) -> Float[Tensor, "members rows width_out"]:
+        """Return the outputs of the networks of one seed, the `seed`-th of those given."""
+        rows = slice(seed * self._members, (seed + 1) * self._members)
+        layers = [(weight[rows], bias[rows]) for weight, bias in self._layers]
+        return self._through(inputs[None], layers, None)[0]
+
+    def _through(
+        self,
+        inputs: Float[Tensor, "seeds rows width_in"],
+        layers: Sequence[tuple[Tensor, Tensor]],
+        step: int | None,
+    ) -> Float[Tensor, "seeds members rows width_out"]:
+        n_seeds, members = len(inputs), self._members
+        hidden = inputs if members == 1 else inputs.repeat_interleave(members, 0)
+        *inner, (last_weight, last_bias) = layers
+        for number, (weight, bias) in enumerate(inner):
+            hidden = torch.relu(torch.baddbmm(bias, hidden, weight))
+            if step is not None and self._dropout is not None:
+                assert members == 1, "only actors have dropout, and a seed has one"
+                kept = self._dropout.at(step, number, *hidden.shape[1:])
+                hidden = hidden if kept is None else hidden * kept
+        if last_weight.shape[-1] == 1:
+            # One network after the other: a batch of matrix-vector products rounds unlike a single one.
+            products = [h @ w for h, w in zip(hidden, last_weight.squeeze(-1), strict=True)]
+            out = torch.stack(products)[..., None] + last_bias
+        else:
+            out = torch.baddbmm(last_bias, hidden, last_weight)
+        return out.view(n_seeds, members, *out.shape[1:])
+
+
+class Actor(nn.Module):
+    """A policy: the mean action, and for a Gaussian one a spread that does not depend on the state.
+
+    Args:
+        seeds: which seeds.
+        obs_dim: numbers of an observation.
+        action_dim: numbers of an action.
+        hidden: units of every hidden layer.
+        kind: `deterministic` (CPL) or `gaussian` (IPL); the mean passes through tanh in both.
+        dropout: what leaves out hidden units in training.
+    """
+
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        obs_dim: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        kind: ActorKind,
+        dropout: Dropout | None = None,
+    ) -> None:
+        super().__init__()
+        widths = (obs_dim, *hidden, action_dim)
+        self.body = StackedMLP(seeds, "actor", widths, dropout=dropout)
+        # The mean squared error is, up to constants, the likelihood under a spread of one.
+        self.log_std = (
+            nn.Parameter(torch.zeros(len(seeds), 1, action_dim)) if kind == "gaussian" else None
+        )
+
+    def forward(
+        self, obs: Float[Tensor, "seeds rows obs"], step: int | None = None
+    ) -> Float[Tensor, "seeds rows action"]:
+        """Return mean actions in [-1, 1]; with the number of a training step, under dropout."""
+        return torch.tanh(self.body(obs, step).squeeze(1))
+
+    def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
+        """Return the actions of one seed's policy, without noise."""
+        return torch.tanh(self.body.of_seed(obs, seed).squeeze(0))
+
+    def log_prob(
+        self, mean: Float[Tensor, "seeds rows action"], action: Float[Tensor, "seeds rows action"]
+    ) -> Float[Tensor, "seeds rows"]:
+        """Return log pi(a|s): of a deterministic policy -|mean - a|^2, without factor or constant (CPL)."""
+        if self.log_std is None:
+            return -torch.square(mean - action).sum(-1)
+        spread = self.log_std.clamp(*LOG_STD_RANGE).exp()
+        return (
+            torch.distributions.Normal(mean, spread, validate_args=False).log_prob(action).sum(-1)
+        )
+
+
+def _orthogonal(n_in: int, n_out: int, generator: torch.Generator) -> Float[Tensor, "n_in n_out"]:
+    weight = torch.empty(n_in, n_out)
+    return nn.init.orthogonal_(weight, generator=generator)
+
+
+def polyak_update(target: nn.Module, online: nn.Module, share: float) -> None:
+    """Move `share` of the way from the target's weights to the online ones."""
+    with torch.no_grad():
+        for behind, ahead in zip(target.parameters(), online.parameters(), strict=True):
+            behind.lerp_(ahead, share)
+
+
+def adam(network: nn.Module, learning_rate: float) -> torch.optim.Adam:
+    """Return Adam as CPL and IPL have it (PyTorch's defaults), in one fused call."""
+    return torch.optim.Adam(network.parameters(), learning_rate, fused=True)

@@ -1,0 +1,326 @@
+"""A run of an offline agent: several seeds trained together, evaluated, saved, gone on with, summed up."""
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from tqdm import tqdm
+
+from agents import run
+from agents.evaluation import record_frames
+from agents.learning import Learner, learner_state, load_learner_state
+from agents.offline_journal import Journal
+from agents.parallel_evaluation import BatchPolicy, Judge, Parallel, check_layout, fitted
+from vlp_gym.data.comparisons import Comparisons
+from vlp_gym.data.cpl import Mode
+from vlp_gym.data.minari import read_minari
+from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.errors import CheckpointError, DataError, UnknownNameError
+from vlp_gym.feedback.state_file import load_state, save_state
+from vlp_gym.feedback.table import LabelTable
+from vlp_gym.tasks.metaworld import find_task
+from vlp_gym.training.pair_files import Unsure, check_segments, read_comparisons
+from vlp_gym.video import write_video
+
+MINARI = "minari:"
+"""What the name of a Minari data set begins with, where a file could stand."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What all offline agents have in common; evaluation is that of jhejna/cpl."""
+
+    task: str | None = None
+    """The task that policies are evaluated in; None: the one that the data name."""
+    seeds: tuple[int, ...] = (0,)
+    """Trained together, each with the result that it has alone."""
+    steps: int = 500_000
+    """Gradient steps."""
+    evaluate_every: int = 5_000
+    """Gradient steps between evaluations."""
+    evaluation_episodes: int = 25
+    """Episodes of an evaluation, for every seed."""
+    max_episode_steps: int = 150
+    """Steps of an episode; scripted experts succeed within 150 in every task, CPL has 250."""
+    parallel: Parallel = "sync"
+    """Where the envs of an evaluation live: in this process, or each in one of its own."""
+    window: int = 8
+    """Evaluations that are averaged before their maximum is taken: the papers' number."""
+    n_last: int = 4
+    """Evaluations of `mean_of_last`: the number to trust."""
+    checkpoint_every: int = 5_000
+    """Gradient steps between checkpoints."""
+    video_episodes: int = 1
+    """Episodes of the final video of every seed; 0: no videos."""
+    video_size_px: int = 320
+    device: str = "auto"
+    """Where networks run: auto, cpu, cuda."""
+    threads: int | None = None
+    """Threads of torch; None: its own choice."""
+    out: Path | None = None
+    """The run folder; None: a new one under runs/."""
+    quiet: bool = False
+    """No progress bar and no lines."""
+
+    def __post_init__(self) -> None:
+        """Refuse a run that would measure nothing, or one seed twice."""
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"name one seed or several different ones, got {self.seeds}")
+        least = (
+            "steps",
+            "evaluate_every",
+            "evaluation_episodes",
+            "checkpoint_every",
+            "window",
+            "n_last",
+        )
+        for name in least:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(Options):
+    """What agents that learn from labelled pairs have in common."""
+
+    pairs: Path
+    """A label table of `vlp label` or of a run, or a public `.npz` of CPL or IPL."""
+    trajectories: Path | None = None
+    """What the segments of a label table were cut from: then they are compared with it before training."""
+    unsure: Unsure = "tie"
+    """What becomes of pairs that the labeler abstained from: a tie, no weight, or left out."""
+    score: str = "rl_sum"
+    """Which score decides, in CPL's files of segments."""
+    mode: Mode = "comparison"
+    """How CPL's segments are paired."""
+    n_segments: int | None = None
+    """Of CPL's files the first so many segments (its dense data: 2,500 with mode `rank`); None: all."""
+    flip: bool = False
+    """Turn every label round, to see that the labels matter."""
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+def read_trajectories(name: str) -> Trajectories:
+    """Return the trajectories of a file of `vlp collect`, or of the Minari data set `minari:ID`.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+        DataError: the Minari data set is none that can be learned from.
+    """
+    if name.startswith(MINARI):
+        return read_minari(name.removeprefix(MINARI))
+    return Trajectories.load(Path(name))
+
+
+def read_pairs(config: PairOptions) -> Comparisons:
+    """Return the pairs of a config, compared with their trajectories where those are named.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or of another kind.
+        DataError: nothing can be learned from the pairs as they are.
+    """
+    data = read_comparisons(
+        config.pairs, config.unsure, config.score, config.mode, config.n_segments
+    )
+    if config.trajectories is not None:
+        check_segments(LabelTable.load(config.pairs), read_trajectories(str(config.trajectories)))
+    return data.flipped() if config.flip else data
+
+
+def task_of(config: Options, learner: Learner) -> str:
+    """Return the task of a run.
+
+    Raises:
+        DataError: the data are of another one, or no one says.
+    """
+    of_data = learner.about.task_name
+    if config.task is None and of_data is None:
+        raise DataError(f"{learner.about.source} do not say which task they are of; add --task")
+    wanted = find_task(config.task or of_data or "").name
+    if of_data is not None and wanted != of_data:
+        raise DataError(
+            f"{learner.about.source} are of {of_data}, and the policy is to be evaluated in {wanted}; name the data of "
+            "the task, or leave --task out"
+        )
+    return wanted
+
+
+def learn(config: OptionsT, make: Callable[[OptionsT], Learner]) -> dict[str, Any]:
+    """Start a run and return its result.
+
+    Args:
+        config: the run.
+        make: returns the untrained agent, or refuses its data.
+    """
+    learner = _prepared(config, make)
+    folder = run.new_run_folder(config.out or _default_folder(config, learner))
+    run.write_config(folder, config)
+    return _learn(config, folder, learner, Journal())
+
+
+def go_on(
+    folder: Path, kind: type[OptionsT], make: Callable[[OptionsT], Learner]
+) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint, as if it had never stopped; return its result."""
+    config = run.read_config(folder, kind)
+    learner = _prepared(config, make)
+    state = load_state(run.last_checkpoint(folder) / "state.npz")
+    load_learner_state(learner, state["learner"])
+    journal = Journal.of_state(state["journal"], learner.device)
+    return _learn(config, folder, learner, journal)
+
+
+def _prepared(config: OptionsT, make: Callable[[OptionsT], Learner]) -> Learner:
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    learner = make(config)
+    check_layout(learner.about.obs_dim)
+    task_of(config, learner)
+    return learner
+
+
+def _learn(config: Options, folder: Path, learner: Learner, journal: Journal) -> dict[str, Any]:
+    task = task_of(config, learner)
+    title = f"{learner.method}, {task}"
+    started = time.perf_counter() - journal.seconds
+    judge = Judge(
+        task,
+        learner.about.obs_dim,
+        config.evaluation_episodes,
+        config.max_episode_steps,
+        config.parallel,
+    )
+
+    def measure() -> None:
+        found = [judge(policy(learner, i), seed) for i, seed in enumerate(config.seeds)]
+        journal.seconds = time.perf_counter() - started
+        line = journal.add(learner.step, config.seeds, found)
+        journal.write(folder, title)
+        if not config.quiet:
+            tqdm.write(line)
+
+    def save() -> None:
+        journal.seconds = time.perf_counter() - started
+        state = {"learner": learner_state(learner), "journal": journal.state()}
+        run.save_checkpoint(
+            folder, learner.step, lambda draft: save_state(draft / "state.npz", state)
+        )
+
+    hidden = True if config.quiet else None  # None lets tqdm decide: a bar on a terminal
+    bar = tqdm(
+        total=config.steps, initial=learner.step, desc=title, disable=hidden, dynamic_ncols=True
+    )
+    with bar:
+        if not journal.rows:
+            measure()
+        while learner.step < config.steps:
+            journal.note(learner.update())
+            bar.update()
+            ended = learner.step == config.steps
+            if ended or learner.step % config.evaluate_every == 0:
+                measure()
+            if ended or learner.step % config.checkpoint_every == 0:
+                save()
+    judge.close()
+    return _finish(config, task, folder, learner, journal)
+
+
+def policy(learner: Learner, seed: int) -> BatchPolicy:
+    """Return the policy of the `seed`-th seed, as a function of arrays."""
+
+    @torch.no_grad()
+    def act(obs: Any) -> Any:
+        inputs = torch.from_numpy(np.asarray(obs, np.float32)).to(learner.device)
+        actions: Tensor = learner.act(inputs, seed)
+        return actions.clamp(-1, 1).cpu().numpy()
+
+    return act
+
+
+def _finish(
+    config: Options, task: str, folder: Path, learner: Learner, journal: Journal
+) -> dict[str, Any]:
+    """Film the final policies, write result.json, say what was reached."""
+    instruction = find_task(task).instruction
+    if config.video_episodes:
+        _film(config, task, instruction, folder, learner)
+    result = {
+        "task": task,
+        "instruction": instruction,
+        "method": learner.method,
+        "seeds": list(config.seeds),
+        "steps": config.steps,
+        "source": learner.about.source,
+        "fingerprint": learner.about.fingerprint,
+        "before": journal.before(),
+        "success": asdict(journal.summary("success", config.window, config.n_last)),
+        "final_success": asdict(journal.summary("final_success", config.window, config.n_last)),
+        "env_return": asdict(journal.summary("env_return", config.window, config.n_last)),
+        "episodes": config.evaluation_episodes,
+        "seconds": round(journal.seconds, 1),
+        **run.provenance(),
+    }
+    run.write_json(folder / "result.json", result)
+    if not config.quiet:
+        reached = result["success"]
+        print(
+            f"{learner.method}, {task}: success {reached['mean_of_last']:.0%} over the last evaluations, "
+            f"{reached['last']:.0%} at the last, {reached['papers']:.0%} by the papers' protocol; see {folder}"
+        )
+    return result
+
+
+def _film(config: Options, task: str, instruction: str, folder: Path, learner: Learner) -> None:
+    import gymnasium as gym  # noqa: PLC0415
+
+    env = fitted(
+        gym.make(
+            f"vlp/{task}", labeler=None, reward="env", max_episode_steps=config.max_episode_steps,
+            render_mode="rgb_array", height=config.video_size_px, width=config.video_size_px,
+        ),
+        learner.about.obs_dim,
+    )  # fmt: skip
+    for i, seed in enumerate(config.seeds):
+        act = policy(learner, i)
+        frames, successes = record_frames(
+            lambda obs, act=act: act(obs[None])[0], env, config.video_episodes, seed
+        )
+        write_video(folder / f"final-seed{seed}.mp4", frames, instruction, successes)
+    env.close()
+
+
+def _default_folder(config: Options, learner: Learner) -> Path:
+    seeds = "-".join(map(str, config.seeds))
+    name = f"{learner.method.lower()}-{task_of(config, learner)}-seed{seeds}-{datetime.now():%Y%m%d-%H%M%S}"
+    return Path("runs") / name
+
+
+def command_line(
+    kind: type[OptionsT], make: Callable[[OptionsT], Learner], description: str | None
+) -> None:
+    """Run what the command line asks for: a new run, or `--resume FOLDER`, which takes everything else from there."""
+    words = sys.argv[1:]
+    try:
+        if words[:1] == ["--resume"] and len(words) == 2:
+            go_on(Path(words[1]), kind, make)
+        else:
+            note = "A run that was stopped or killed goes on with --resume FOLDER."
+            learn(tyro.cli(kind, description=f"{description}\n{note}"), make)
+    except (
+        CheckpointError,
+        DataError,
+        FileExistsError,
+        FileNotFoundError,
+        UnknownNameError,
+    ) as error:
+        sys.exit(f"{error}")

@@ -1,0 +1,112 @@
+"""P-IQL: a reward network learned from labelled pairs, and IQL paid by it, both at the same time.
+
+`python -m agents.piql --pairs data/mtvlp-0/ButtonPress.labels.parquet --seeds 0 1 2`. The details are those of
+research/algs/piql.py in jhejna/cpl: transitions come from the segments of the pairs, the reward is learned for the
+first `reward_steps` and then stands still, IQL runs from the first step on the moving reward.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from agents import learning, offline
+from agents.iql import IQLConfig, IQLCore, RewardNorm, normalised
+from agents.networks import StackedMLP, adam
+from agents.pair_batches import PairSampler, transitions_of
+from vlp_gym.data.comparisons import Comparisons
+from vlp_gym.models.device import resolve_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(offline.PairOptions):
+    """One run of P-IQL; values of jhejna/cpl configs/mw_state_dense/piql.yaml."""
+
+    steps: int = 500_000
+    """Gradient steps."""
+    batch_size: int = 96
+    """Pairs."""
+    reward_steps: int = 50_000
+    """Steps after which the reward stands still; 20,000 in IPL's own P-IQL."""
+    reward_hidden: tuple[int, ...] = (512, 512)
+    """Units of every hidden layer of the reward; its output is linear."""
+    reward_norm: RewardNorm = "none"
+    """What is done to the rewards of a batch before IQL sees them. Pairs fix a reward only up to a constant a step,
+    and official is to do nothing about it."""
+    iql: IQLConfig = field(default_factory=IQLConfig)
+
+
+def preference_loss(
+    logit: Float[Tensor, "seeds *members pairs"],
+    label: Float[Tensor, "seeds *members pairs"],
+    weight: Float[Tensor, "seeds *members pairs"],
+) -> Float[Tensor, " seeds"]:
+    """Return the cross-entropy of labels under Bradley-Terry (VLP eq. 1-2), mean over pairs that count.
+
+    Args:
+        logit: how much more the second segment is worth: the difference of its sum of rewards to the first's.
+        label: probability that the second is preferred.
+        weight: how much a pair counts; a pair of weight 0 is not counted in the mean either.
+    """
+    each = nn.functional.binary_cross_entropy_with_logits(logit, label, reduction="none")
+    return learning.weighted_mean(each.flatten(1), weight.flatten(1))
+
+
+class PIQL:
+    """P-IQL on labelled pairs.
+
+    Args:
+        config: the run.
+        data: the pairs.
+    """
+
+    method = "P-IQL"
+
+    def __init__(self, config: Config, data: Comparisons) -> None:
+        self.config, self.device = config, resolve_device(config.device)
+        obs_dim, action_dim = data.obs.shape[-1], data.action.shape[-1]
+        self.core = IQLCore(
+            config.iql, config.seeds, obs_dim, action_dim, config.steps, self.device
+        )
+        widths = (obs_dim + action_dim, *config.reward_hidden, 1)
+        self.reward = StackedMLP(config.seeds, "reward", widths).to(self.device)
+        self.networks = nn.ModuleDict({**self.core.networks, "reward": self.reward})
+        rate = config.iql.learning_rate
+        self.optimizers = {**self.core.optimizers, "reward": adam(self.reward, rate)}
+        self.step = 0
+        self.about = learning.about_of(data)
+        self._pairs = PairSampler(data, config.seeds, config.batch_size, self.device)
+
+    def update(self) -> dict[str, Float[Tensor, " seeds"]]:
+        """Take one step on the reward, while it is learned, and one of IQL; return what they measured."""
+        batch = self._pairs.at(self.step)
+        inputs = torch.cat([batch.obs, batch.action], -1)
+        is_learned = self.step < self.config.reward_steps
+        with torch.set_grad_enabled(is_learned):
+            reward = self.reward(inputs.flatten(1, 3)).view(inputs.shape[:-1])
+        info = {}
+        if is_learned:
+            first, second = reward.sum(-1).unbind(1)
+            loss = preference_loss(second - first, batch.label, batch.weight)
+            learning.descend(self.optimizers["reward"], loss)
+            accuracy = learning.label_accuracy(second - first, batch.label, batch.weight)
+            info = {"reward_loss": loss.detach(), "label_accuracy": accuracy}
+        paid = normalised(reward.detach()[..., :-1].flatten(1), self.config.reward_norm)
+        obs, action, next_obs = transitions_of(batch)
+        info |= self.core.improve(obs, action, paid, next_obs, self.step)
+        self.step += 1
+        return info
+
+    def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
+        """Return what the policy of one of the seeds does."""
+        return self.core.actor.act(obs, seed)
+
+
+def make(config: Config) -> PIQL:
+    """Return an untrained agent of a config, its pairs read and checked."""
+    return PIQL(config, offline.read_pairs(config))
+
+
+if __name__ == "__main__":
+    offline.command_line(Config, make, __doc__)

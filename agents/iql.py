@@ -19,6 +19,7 @@ from agents.draws import Batches, Dropout
 from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
 from agents.pair_batches import on
 from vlp_gym.data.transitions import Transitions
+from vlp_gym.labelers.regret import ValueFunction
 from vlp_gym.models.device import resolve_device
 
 RewardNorm = Literal["none", "zscore", "minmax"]
@@ -224,6 +225,10 @@ class IQL:
     def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
         """Return what the policy of one of the seeds does."""
         return self.core.actor.act(obs, seed)
+
+    def value_of(self, seed: int) -> ValueFunction:
+        """Return V of one of the seeds: what regret is judged by."""
+        return ValueFunction(*self.core.value.layers_of(seed))
 
 
 def make(config: Config) -> IQL:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.data.transitions import Transitions
+from vlp_gym.labelers.regret import ValueFunction
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,15 @@ class Learner(Protocol):
 
     def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
         """Return what the policy of one of the seeds does, in [-1, 1]."""
+        ...
+
+
+@runtime_checkable
+class HasValue(Protocol):
+    """An agent that knows the value of states under the simulator's reward."""
+
+    def value_of(self, seed: int) -> ValueFunction:
+        """Return V of one of the seeds."""
         ...
 
 

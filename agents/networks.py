@@ -6,6 +6,7 @@ Axis 0 of everything is the seed. A seed's numbers are those that it would have 
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -59,6 +60,14 @@ class StackedMLP(nn.Module):
         rows = slice(seed * self._members, (seed + 1) * self._members)
         layers = [(weight[rows], bias[rows]) for weight, bias in self._layers]
         return self._through(inputs[None], layers, None)[0]
+
+    def layers_of(
+        self, seed: int
+    ) -> tuple[list[Float[np.ndarray, "n_in n_out"]], list[Float[np.ndarray, " n_out"]]]:
+        """Return weights and biases of the first network of one seed, layer by layer."""
+        row = seed * self._members
+        weights = [weight[row].detach().cpu().numpy().copy() for weight in self.weights]
+        return weights, [bias[row, 0].detach().cpu().numpy().copy() for bias in self.biases]
 
     def _through(
         self,

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from agents import run
 from agents.evaluation import record_frames
-from agents.learning import Learner, learner_state, load_learner_state
+from agents.learning import HasValue, Learner, learner_state, load_learner_state
 from agents.offline_journal import Journal
 from agents.parallel_evaluation import BatchPolicy, Judge, Parallel, check_layout, fitted
 from vlp_gym.data.comparisons import Comparisons
@@ -52,7 +52,7 @@ class Options:
     """Steps of an episode; scripted experts succeed within 150 in every task, CPL has 250."""
     parallel: Parallel = "sync"
     """Where the envs of an evaluation live: in this process, or each in one of its own."""
-    window: int = 8
+    smoothing: int = 8
     """Evaluations that are averaged before their maximum is taken: the papers' number."""
     n_last: int = 4
     """Evaluations of `mean_of_last`: the number to trust."""
@@ -79,7 +79,7 @@ class Options:
             "evaluate_every",
             "evaluation_episodes",
             "checkpoint_every",
-            "window",
+            "smoothing",
             "n_last",
         )
         for name in least:
@@ -252,6 +252,9 @@ def _finish(
 ) -> dict[str, Any]:
     """Film the final policies, write result.json, say what was reached."""
     instruction = find_task(task).instruction
+    if isinstance(learner, HasValue):
+        for i, seed in enumerate(config.seeds):
+            learner.value_of(i).save(folder / f"value-seed{seed}.npz")
     if config.video_episodes:
         _film(config, task, instruction, folder, learner)
     result = {
@@ -263,9 +266,9 @@ def _finish(
         "source": learner.about.source,
         "fingerprint": learner.about.fingerprint,
         "before": journal.before(),
-        "success": asdict(journal.summary("success", config.window, config.n_last)),
-        "final_success": asdict(journal.summary("final_success", config.window, config.n_last)),
-        "env_return": asdict(journal.summary("env_return", config.window, config.n_last)),
+        "success": asdict(journal.summary("success", config.smoothing, config.n_last)),
+        "final_success": asdict(journal.summary("final_success", config.smoothing, config.n_last)),
+        "env_return": asdict(journal.summary("env_return", config.smoothing, config.n_last)),
         "episodes": config.evaluation_episodes,
         "seconds": round(journal.seconds, 1),
         **run.provenance(),

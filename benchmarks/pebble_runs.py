@@ -1,14 +1,13 @@
 """Runs of `agents.pebble` that benchmarks compare: kept in folders, gone on with, never run twice, never mixed up."""
 
 import csv
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agents import pebble, run
+from agents import pebble
+from benchmarks import kept_runs
 from benchmarks.schema import Record
 
 COLOURS = {"vlp": "#2b6cb0", "oracle": "#2f855a", "env": "#718096"}
@@ -27,27 +26,7 @@ def settings(base: pebble.Config, method: str, seed: int, folder: Path) -> pebbl
 
 def finished(config: pebble.Config, folder: Path) -> dict[str, Any]:
     """Return the result of a run: of the one on disk, of one that goes on, or of a new one."""
-    if (folder / "result.json").exists():
-        check_same(config, folder)
-        result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        return result
-    if run.checkpoints(folder):
-        check_same(config, folder)
-        return pebble.go_on(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    return pebble.learn(config)
-
-
-def check_same(config: pebble.Config, folder: Path) -> None:
-    """Refuse a run folder of other settings: its numbers would stand under the wrong name.
-
-    Raises:
-        ValueError: the folder holds another run.
-    """
-    if deciding(run.read_config(folder, pebble.Config)) != deciding(config):
-        raise ValueError(
-            f"{folder} holds a run with other settings; remove it or name other --runs"
-        )
+    return kept_runs.finished(config, folder, pebble.learn, pebble.go_on, deciding)
 
 
 def deciding(config: pebble.Config) -> pebble.Config:

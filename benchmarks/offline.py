@@ -1,0 +1,275 @@
+"""Offline learning from scripted labels and from VLP's on the paper's five unseen tasks: table 2, at a smaller scale.
+
+`python -m benchmarks.offline` writes `results/offline.json` from all trainings that are finished; all seeds of one are
+trained together. With `--tasks ButtonPress --methods cpl` it does a part, in any order. A stopped training goes on.
+IQL on the simulator's reward and cloning (BC), which ask nobody, stand beside them as yardsticks.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+
+from agents import cpl, ipl, iql, offline, piql
+from agents.learning import Learner
+from agents.statistics import bootstrap_interval, interquartile_mean
+from benchmarks import kept_runs
+from benchmarks.schema import RESULTS, Record, write_records
+from vlp_gym.feedback.table import LabelTable
+from vlp_gym.tasks.splits import find_split
+from vlp_gym.training.collect import CollectConfig, collect
+from vlp_gym.training.labelling import LabelConfig, label
+
+FIVE = find_split("paper").test
+LABELS = {"oracle": "scripted labels", "vlp": "labels of VLP"}
+ALGORITHMS = {"piql": "P-IQL", "ipl": "IPL", "cpl": "CPL"}
+YARDSTICKS = {"iql": "IQL on the simulator's reward", "bc": "BC of the segments, no labels"}
+METHODS = (*ALGORITHMS, *YARDSTICKS)
+
+PAPER = {
+    ("piql", "oracle"): (72.6, 79.2, 49.3, 51.1, 62.4),
+    ("piql", "vlp"): (90.1, 79.2, 64.9, 51.1, 69.7),
+    ("ipl", "oracle"): (50.6, 61.5, 64.3, 45.4, 54.1),
+    ("ipl", "vlp"): (56.0, 61.5, 63.2, 45.4, 61.4),
+    ("cpl", "oracle"): (74.5, 98.5, 45.6, 80.0, 91.6),
+    ("cpl", "vlp"): (83.9, 98.5, 57.5, 80.0, 99.1),
+}
+"""Success in percent on the five tasks in alphabetical order (VLP, table 2)."""
+PAPER_LABELS = (93, 100, 96, 100, 98)
+"""Accuracy of VLP's labels in percent (VLP, table 15)."""
+
+PROTOCOL = "papers' protocol"
+LAST = "mean of the last"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a training is; the published one is 500,000 steps of 2 x 512 and 96 pairs."""
+
+    steps: int = 1_000
+    width: int = 128
+    pairs: int = 8
+    """Pairs of a batch; P-IQL, which computes most with each, has half as many."""
+    learning_rate: float = 1e-3
+    """Ten times CPL's and three times that of the others, for so few steps."""
+    evaluate_every: int = 250
+    episodes: int = 10
+    """Episodes of an evaluation and seed."""
+    smoothing: int = 2
+    """Evaluations averaged before the maximum of the papers' protocol."""
+    n_last: int = 2
+
+    def __str__(self) -> str:
+        """Return the scale as a table says it."""
+        return (
+            f"{self.steps:,} gradient steps, networks of 2 x {self.width}, {self.pairs} pairs a batch (P-IQL "
+            f"{self.pairs // 2}), learning rate {self.learning_rate:g}, 100 pairs of 50 steps, "
+            f"{self.episodes} episodes a seed every {self.evaluate_every:,} steps"
+        )
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which trainings to do; what is written is made of all that are on disk."""
+
+    tasks: tuple[str, ...] = FIVE
+    methods: tuple[str, ...] = METHODS
+    labels: tuple[str, ...] = tuple(LABELS)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    scale: Scale = Scale()
+    data: Path = Path("data/mtvlp-0")
+    """Trajectories of `vlp collect --kind mtvlp`; collected where they are missing."""
+    runs: Path = Path("runs/offline")
+    """Where trainings and label tables are kept."""
+    results: Path = RESULTS
+    device: str = "auto"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what the table has no row or column for."""
+        for name, known in (("tasks", FIVE), ("methods", METHODS), ("labels", tuple(LABELS))):
+            if not set(getattr(self, name)) <= set(known):
+                raise ValueError(f"{name} must be of {', '.join(known)}; got {getattr(self, name)}")
+
+
+class Training(NamedTuple):
+    """One training of all seeds."""
+
+    task: str
+    method: str
+    labels: str | None
+    folder: Path
+
+
+def trainings(config: Config) -> list[Training]:
+    """Return the trainings of a config, one task after the other within a method."""
+    found = []
+    for method in config.methods:
+        for labels in config.labels if method in ALGORITHMS else (None,):
+            for task in config.tasks:
+                name = f"{task}-{method}" + (f"-{labels}" if labels else "")
+                found.append(Training(task, method, labels, config.runs / name))
+    return found
+
+
+def label_table(config: Config, task: str, labels: str) -> Path:
+    """Return the labelled pairs of a task, drawn as the paper draws them; made where they are missing."""
+    data, out = config.data / f"{task}.npz", config.runs / "labels" / f"{task}-{labels}.parquet"
+    if not data.exists():
+        collect(CollectConfig("mtvlp", config.data, tasks=FIVE, workers=1))
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        asked: Any = labels
+        label(
+            LabelConfig(data, out, labeler=asked, soft=False, pairs="kmeans", device=config.device)
+        )
+    return out
+
+
+def settings(config: Config, each: Training) -> tuple[Any, Callable[[Any], Learner]]:
+    """Return the config of a training, and what makes its agent."""
+    scale, data = config.scale, config.data / f"{each.task}.npz"
+    hidden = (scale.width, scale.width)
+    shared: dict[str, Any] = {
+        "seeds": config.seeds, "steps": scale.steps, "evaluate_every": scale.evaluate_every,
+        "evaluation_episodes": scale.episodes, "checkpoint_every": scale.evaluate_every, "smoothing": scale.smoothing,
+        "n_last": scale.n_last, "video_episodes": 0, "device": config.device, "threads": config.threads,
+        "quiet": True, "out": each.folder,
+    }  # fmt: skip
+    pairs = label_table(config, each.task, each.labels or "oracle")
+    of_pairs = {**shared, "pairs": pairs, "trajectories": data}
+    core = iql.IQLConfig(hidden=hidden, learning_rate=scale.learning_rate)
+    if each.method == "iql":
+        return iql.Config(data=data, iql=core, **shared), iql.make
+    if each.method == "piql":
+        return piql.Config(
+            iql=core, reward_hidden=hidden, reward_steps=scale.steps // 2, batch_size=scale.pairs // 2, **of_pairs
+        ), piql.make  # fmt: skip
+    if each.method == "ipl":
+        rate = scale.learning_rate
+        return ipl.Config(
+            hidden=hidden, batch_size=scale.pairs, learning_rate=rate, **of_pairs
+        ), ipl.make
+    return cpl.Config(
+        variant="bc" if each.method == "bc" else "cpl", hidden=hidden, batch_size=scale.pairs,
+        learning_rate=scale.learning_rate, bc_steps=2 * scale.steps // 5, warmup_steps=scale.steps // 50, **of_pairs,
+    ), cpl.make  # fmt: skip
+
+
+def finished(config: Config, each: Training) -> dict[str, Any]:
+    """Return the result of a training: of the one on disk, of one that goes on, or of a new one."""
+    one, make = settings(config, each)
+    learn = partial(offline.learn, make=make)
+    go_on = partial(offline.go_on, kind=type(one), make=make)
+    return kept_runs.finished(one, each.folder, learn, go_on, _deciding)
+
+
+def _deciding(config: Any) -> Any:
+    return replace(config, quiet=True, threads=None, device="auto")
+
+
+def compare(config: Config) -> list[Record]:
+    """Train what is missing and write, after every training, all that is finished."""
+    records: list[Record] = []
+    for each in trainings(config):
+        finished(config, each)
+        records = write(config)
+    return records
+
+
+def write(config: Config) -> list[Record]:
+    """Write the records of every finished training on disk, and a mean of every method that has all tasks."""
+    everything = replace(config, tasks=FIVE, methods=METHODS, labels=tuple(LABELS))
+    records = []
+    by_method: dict[tuple[str, str | None], list[tuple[Training, dict[str, Any]]]] = {}
+    for each in trainings(everything):
+        path = each.folder / "result.json"
+        if path.exists():
+            result = json.loads(path.read_text(encoding="utf-8"))
+            by_method.setdefault((each.method, each.labels), []).append((each, result))
+    for (method, labels), done in by_method.items():
+        records += [record_of(config, each, result) for each, result in done]
+        if len(done) == len(FIVE):
+            records.append(mean_of(config, method, labels, [result for _, result in done]))
+    write_records("offline", records, config.results)
+    return records
+
+
+def record_of(config: Config, each: Training, result: dict[str, Any]) -> Record:
+    """Return a training in the form of every benchmark."""
+    success = result["success"]
+    metrics = {
+        PROTOCOL: success["papers"],
+        LAST: success["mean_of_last"],
+        "at the last": success["last"],
+        "untrained": result["before"]["success"],
+    }
+    paper = {}
+    if each.labels is not None:
+        place = FIVE.index(each.task)
+        metrics["label accuracy"] = accuracy_of(label_table(config, each.task, each.labels))
+        paper[PROTOCOL] = PAPER[each.method, each.labels][place] / 100
+        if each.labels == "vlp":
+            paper["label accuracy"] = PAPER_LABELS[place] / 100
+    return Record(
+        task=each.task, method=name_of(each.method, each.labels), metrics=metrics, seconds=result["seconds"],
+        scale=scale_of(config), paper=paper, **provenance(result),
+    )  # fmt: skip
+
+
+def mean_of(
+    config: Config, method: str, labels: str | None, results: Sequence[dict[str, Any]]
+) -> Record:
+    """Return the mean over tasks, and of all seeds and tasks the mean of the middle half with its interval."""
+    per_seed = np.array([result["success"]["per_seed"] for result in results])
+    low, high = bootstrap_interval(per_seed)
+    metrics = {
+        PROTOCOL: float(np.mean([result["success"]["papers"] for result in results])),
+        LAST: float(per_seed.mean()),
+        "at the last": float(np.mean([result["success"]["last"] for result in results])),
+        "untrained": float(np.mean([result["before"]["success"] for result in results])),
+        "IQM": interquartile_mean(per_seed),
+        "95 % from": low,
+        "95 % to": high,
+    }
+    paper = {PROTOCOL: float(np.mean(PAPER[method, labels])) / 100} if labels is not None else {}
+    return Record(
+        task="mean of 5", method=name_of(method, labels), metrics=metrics,
+        seconds=sum(result["seconds"] for result in results), scale=scale_of(config), paper=paper,
+        **provenance(results[-1]),
+    )  # fmt: skip
+
+
+def name_of(method: str, labels: str | None) -> str:
+    """Return what a method is called in the table."""
+    if labels is None:
+        return YARDSTICKS[method]
+    return f"{ALGORITHMS[method]}, {LABELS[labels]}"
+
+
+def scale_of(config: Config) -> str:
+    """Return how large the trainings were."""
+    return f"{config.scale}; seeds {', '.join(map(str, config.seeds))} together"
+
+
+def provenance(result: dict[str, Any]) -> dict[str, Any]:
+    """Return where a result is from."""
+    return {name: result[name] for name in ("commit", "machine", "versions")}
+
+
+def accuracy_of(path: Path) -> float:
+    """Return the share of labels that prefer the segment of higher return, ties left out."""
+    table = LabelTable.load(path)
+    said = table.column("label")
+    gap = table.column("second_return") - table.column("first_return")
+    told = np.isfinite(said) & (said != 0.5) & (gap != 0)
+    return float(((said > 0.5) == (gap > 0))[told].mean())
+
+
+if __name__ == "__main__":
+    compare(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,189 @@
+"""Losses of the offline agents, and their gradients, against closed forms in float64."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from agents import cpl, ipl, iql, learning, piql
+
+RNG = np.random.default_rng(0)
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.from_numpy(RNG.normal(size=shape)).requires_grad_()
+
+
+def labels(*shape: int) -> Tensor:
+    return torch.from_numpy(RNG.choice([0.0, 0.25, 0.5, 1.0], shape))
+
+
+def sigmoid(x: Any) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+def gradients(loss: Tensor, *inputs: Tensor) -> list[Any]:
+    return [each.numpy() for each in torch.autograd.grad(loss.sum(), inputs)]
+
+
+def test_the_value_loss_is_an_asymmetric_square() -> None:
+    value, target = draw(2, 7), draw(2, 7).detach()
+    loss = iql.value_loss(value, target, 0.7)
+    gap = (target - value).detach().numpy()
+    share = np.where(gap < 0, 0.3, 0.7)
+    np.testing.assert_allclose(loss.detach(), (share * gap**2).mean(1), rtol=1e-14)
+    np.testing.assert_allclose(gradients(loss, value)[0], -2 * share * gap / 7, rtol=1e-14)
+
+
+def test_the_value_loss_is_least_at_the_expectile() -> None:
+    target = torch.from_numpy(RNG.normal(size=(1, 4001)))
+    value = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+    for _ in range(300):
+        iql.value_loss(value.expand(1, 4001), target, 0.9).sum().backward()
+        with torch.no_grad():
+            value -= value.grad
+        value.grad = None
+    above = (target - value).clamp(min=0).sum() * 0.9
+    below = (value - target).clamp(min=0).sum() * 0.1
+    assert above.item() == pytest.approx(below.item(), rel=1e-6)
+
+
+def test_the_actor_clones_what_is_worth_it() -> None:
+    log_prob, advantage = draw(2, 5), draw(2, 5).detach() * 3
+    weight = iql.advantage_weight(advantage, 0.3333, 100.0)
+    expected = np.minimum(np.exp(advantage.numpy() / 0.3333), 100.0)
+    np.testing.assert_allclose(weight, expected, rtol=1e-12)
+    loss = iql.actor_loss(log_prob, weight)
+    np.testing.assert_allclose(
+        loss.detach(), -(expected * log_prob.detach().numpy()).mean(1), rtol=1e-12
+    )
+    np.testing.assert_allclose(gradients(loss, log_prob)[0], -expected / 5, rtol=1e-12)
+
+
+def test_the_critic_follows_reward_and_next_value() -> None:
+    q, reward, value = draw(2, 2, 6), draw(2, 6).detach(), draw(2, 6).detach()
+    loss = iql.critic_loss(q, reward, value, 0.9)
+    gap = q.detach().numpy() - (reward + 0.9 * value).numpy()[:, None]
+    np.testing.assert_allclose(loss.detach(), (gap**2).mean((1, 2)), rtol=1e-14)
+    np.testing.assert_allclose(gradients(loss, q)[0], 2 * gap / 12, rtol=1e-13)
+
+
+def test_the_preference_loss_is_the_cross_entropy_of_bradley_and_terry() -> None:
+    logit, label = draw(2, 9), labels(2, 9)
+    loss = piql.preference_loss(logit, label, torch.ones_like(label))
+    p, y = sigmoid(logit.detach().numpy()), label.numpy()
+    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean(1)
+    np.testing.assert_allclose(loss.detach(), expected, rtol=1e-13)
+    np.testing.assert_allclose(gradients(loss, logit)[0], (p - y) / 9, rtol=1e-12)
+
+
+@pytest.mark.parametrize("bias", [1.0, 0.5])
+def test_the_contrastive_loss(bias: float) -> None:
+    first, second, label = draw(2, 9), draw(2, 9), labels(2, 9)
+    loss = cpl.cpl_loss(first, second, label, torch.ones_like(label), bias)
+    a, b, y = first.detach().numpy(), second.detach().numpy(), label.numpy()
+    towards_b = np.exp(b) / (np.exp(b) + np.exp(bias * a))
+    towards_a = np.exp(a) / (np.exp(a) + np.exp(bias * b))
+    expected = -(y * np.log(towards_b) + (1 - y) * np.log(towards_a)).mean(1)
+    np.testing.assert_allclose(loss.detach(), expected, rtol=1e-13)
+    of_first = (y * (1 - towards_b) * bias - (1 - y) * (1 - towards_a)) / 9
+    of_second = (-y * (1 - towards_b) + (1 - y) * (1 - towards_a) * bias) / 9
+    for found, wanted in zip(gradients(loss, first, second), (of_first, of_second), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-15)
+
+
+def test_without_bias_the_contrastive_loss_is_bradley_and_terrys() -> None:
+    first, second, label = draw(1, 9), draw(1, 9), labels(1, 9)
+    ones = torch.ones_like(label)
+    whole = cpl.cpl_loss(first, second, label, ones, 1.0)
+    assert whole.item() == pytest.approx(piql.preference_loss(second - first, label, ones).item())
+
+
+def test_under_a_bias_a_tie_pulls_both_segments_up() -> None:
+    first, second = (torch.zeros(1, 1, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    tie, ones = torch.full((1, 1), 0.5, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    for bias, wanted in ((1.0, 0.0), (0.5, -0.125)):
+        loss = cpl.cpl_loss(first, second, tie, ones, bias)
+        for gradient in gradients(loss, first, second):
+            assert gradient.item() == pytest.approx(wanted, abs=1e-15)
+
+
+def test_swapping_all_pairs_and_labels_changes_nothing() -> None:
+    first, second, label = draw(1, 9), draw(1, 9), labels(1, 9)
+    ones = torch.ones_like(label)
+    one = cpl.cpl_loss(first, second, label, ones, 0.5)
+    assert cpl.cpl_loss(second, first, 1 - label, ones, 0.5).item() == pytest.approx(
+        one.item(), rel=1e-14
+    )
+
+
+def test_a_pair_without_weight_is_not_counted_in_the_mean() -> None:
+    first, second, label = draw(1, 6), draw(1, 6), labels(1, 6)
+    weight = torch.tensor([[1.0, 0, 1, 0, 1, 1]], dtype=torch.float64)
+    kept = weight[0] > 0
+    ones = torch.ones(1, 4, dtype=torch.float64)
+    whole = cpl.cpl_loss(first, second, label, weight, 0.5)
+    alone = cpl.cpl_loss(first[:, kept], second[:, kept], label[:, kept], ones, 0.5)
+    assert whole.item() == pytest.approx(alone.item(), rel=1e-14)
+    whole = piql.preference_loss(first, label, weight)
+    assert whole.item() == pytest.approx(
+        piql.preference_loss(first[:, kept], label[:, kept], ones).item()
+    )
+    assert learning.weighted_mean(first, 0 * weight).item() == 0
+
+
+def test_cloning_takes_all_segments_or_the_preferred_ones() -> None:
+    log_prob = draw(1, 2, 3, 4)
+    label = torch.tensor([[0.0, 0.5, 1.0]], dtype=torch.float64)
+    found = log_prob.detach().numpy()[0]
+    whole = cpl.bc_loss(log_prob, label, only_preferred=False)
+    assert whole.item() == pytest.approx(-found.mean())
+    preferred = np.concatenate([found[0, [0, 1]].ravel(), found[1, [1, 2]].ravel()])
+    some = cpl.bc_loss(log_prob, label, only_preferred=True)
+    assert some.item() == pytest.approx(-preferred.mean())
+
+
+def test_the_implied_reward_inverts_bellmans_equation() -> None:
+    q, value = draw(1, 2, 8), draw(1, 8).detach()
+    reward = ipl.implied_reward(q, value, 0.9)
+    np.testing.assert_allclose(
+        (reward + 0.9 * value[:, None]).detach(), q.detach().numpy(), rtol=1e-14
+    )
+    squared = reward.detach().numpy() ** 2
+    assert ipl.regularizer(reward, 8).item() == pytest.approx(squared.mean())
+    half = 0.5 * squared[..., :3].mean() + 0.5 * squared[..., 3:].mean()
+    assert ipl.regularizer(reward, 3).item() == pytest.approx(half)
+    expected = 2 * reward.detach().numpy() / 16
+    np.testing.assert_allclose(gradients(ipl.regularizer(reward, 8), q)[0], expected, rtol=1e-12)
+
+
+def test_rewards_can_be_normalised() -> None:
+    reward = draw(2, 50).detach()
+    scores = iql.normalised(reward, "zscore")
+    np.testing.assert_allclose(scores.mean(1), 0, atol=1e-12)
+    np.testing.assert_allclose(scores.numpy().std(1), 1, rtol=1e-12)
+    between = iql.normalised(reward, "minmax")
+    assert between.amin(1).tolist() == [0, 0]
+    assert between.amax(1).tolist() == [1, 1]
+    assert iql.normalised(reward, "none") is reward
+
+
+def test_accuracy_leaves_ties_and_weightless_pairs_out() -> None:
+    logit = torch.tensor([[1.0, -1, 1, 1, -1]])
+    label = torch.tensor([[1.0, 1, 0.5, 0, 0.2]])
+    weight = torch.tensor([[1.0, 1, 1, 0, 1]])
+    assert learning.label_accuracy(logit, label, weight).item() == pytest.approx(2 / 3)
+
+
+def test_a_cosine_ends_at_nothing() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], 3e-4)
+    official = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20)
+    for step in range(20):
+        rate = official.get_last_lr()[0]
+        assert learning.cosine(3e-4, step, 20) == pytest.approx(rate, rel=1e-12, abs=1e-18)
+        optimizer.step()
+        official.step()
+    assert math.isclose(learning.cosine(3e-4, 20, 20), 0, abs_tol=1e-18)

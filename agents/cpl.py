@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from agents import learning, offline
 from agents.draws import Dropout
 from agents.networks import Actor, ActorKind, adam
+from agents.offline_options import PairOptions, read_pairs
 from agents.pair_batches import PairBatch, PairSampler
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.models.device import resolve_device
@@ -49,7 +50,7 @@ VARIANTS: dict[Variant, Contrast] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(offline.PairOptions):
+class Config(PairOptions):
     """One run of CPL on state inputs; values of jhejna/cpl configs/mw_state_dense/cpl.yaml."""
 
     variant: Variant = "cpl"
@@ -209,7 +210,7 @@ class CPL:
 
 def make(config: Config) -> CPL:
     """Return an untrained agent of a config, its pairs read and checked."""
-    return CPL(config, offline.read_pairs(config))
+    return CPL(config, read_pairs(config))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from agents import learning, offline
 from agents.draws import Batches
 from agents.iql import advantage_weight, expectile_loss
 from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
+from agents.offline_options import PairOptions, read_pairs, read_trajectories
 from agents.pair_batches import PairSampler, on, transitions_of
 from agents.piql import preference_loss
 from vlp_gym.data.comparisons import Comparisons
@@ -28,7 +29,7 @@ Rows = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(offline.PairOptions):
+class Config(PairOptions):
     """One run of IPL; values of configs/metaworld/ipl_iql.yaml in jhejna/inverse-preference-learning."""
 
     steps: int = 200_000
@@ -200,8 +201,8 @@ def make(config: Config) -> IPL:
     """Return an untrained agent of a config, its data read and checked."""
     replay = None
     if config.replay is not None:
-        replay = Transitions.of_trajectories(offline.read_trajectories(str(config.replay)))
-    return IPL(config, offline.read_pairs(config), replay)
+        replay = Transitions.of_trajectories(read_trajectories(str(config.replay)))
+    return IPL(config, read_pairs(config), replay)
 
 
 if __name__ == "__main__":

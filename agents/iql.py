@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from agents import learning, offline
 from agents.draws import Batches, Dropout
 from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
+from agents.offline_options import Options, read_trajectories
 from agents.pair_batches import on
 from vlp_gym.data.transitions import Transitions
 from vlp_gym.labelers.regret import ValueFunction
@@ -49,7 +50,7 @@ class IQLConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(offline.Options):
+class Config(Options):
     """One run of IQL; as many seeds as are named, together."""
 
     data: Path
@@ -233,7 +234,7 @@ class IQL:
 
 def make(config: Config) -> IQL:
     """Return an untrained agent of a config, its data read and checked."""
-    data = offline.read_trajectories(str(config.data)).with_behaviours(*config.behaviours)
+    data = read_trajectories(str(config.data)).with_behaviours(*config.behaviours)
     return IQL(config, Transitions.of_trajectories(data))
 
 

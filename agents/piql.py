@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from agents import learning, offline
 from agents.iql import IQLConfig, IQLCore, RewardNorm, normalised
 from agents.networks import StackedMLP, adam
+from agents.offline_options import PairOptions, read_pairs
 from agents.pair_batches import PairSampler, transitions_of
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.models.device import resolve_device
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(offline.PairOptions):
+class Config(PairOptions):
     """One run of P-IQL; values of jhejna/cpl configs/mw_state_dense/piql.yaml."""
 
     steps: int = 500_000
@@ -105,7 +106,7 @@ class PIQL:
 
 def make(config: Config) -> PIQL:
     """Return an untrained agent of a config, its pairs read and checked."""
-    return PIQL(config, offline.read_pairs(config))
+    return PIQL(config, read_pairs(config))
 
 
 if __name__ == "__main__":

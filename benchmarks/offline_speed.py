@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from agents import cpl, ipl, piql
+from benchmarks.offline import Scale
 from benchmarks.schema import RESULTS, Record, write_records
 from vlp_gym.data.comparisons import Comparisons
 
@@ -37,12 +38,19 @@ class Config:
     warm_up: int = 2
     threads: int | None = None
     """Threads of torch; None: its own choice, all cores."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """`cpu`: time that the processor spent on us, with one thread; for a machine that others use, too."""
     n_pairs: int = 100
     n_steps: int = 50
     """Steps of a segment."""
     small: bool = False
     """The sizes of `benchmarks.offline` instead of the published ones."""
     results: Path = RESULTS
+
+    def __post_init__(self) -> None:
+        """Refuse processor time of several threads, which adds up and says nothing of speed."""
+        if self.clock == "cpu" and self.threads != 1:
+            raise ValueError("processor time is measured with one thread; add --threads 1")
 
 
 def random_pairs(config: Config) -> Comparisons:
@@ -234,8 +242,9 @@ def _follow(target: nn.Module, online: nn.Module) -> None:
 def contestants(name: str, config: Config, data: Comparisons) -> dict[str, Step]:
     """Return one gradient step of every way to train an agent."""
     seeds = tuple(range(5))
-    hidden = {"hidden": (128, 128)} if config.small else {}
-    pairs = {"batch_size": 16 if name == "cpl" else 8} if config.small and name != "ipl" else {}
+    width, n_pairs = Scale().width, Scale().pairs // (2 if name == "piql" else 1)
+    hidden = {"hidden": (width, width)} if config.small else {}
+    pairs = {"batch_size": n_pairs} if config.small else {}
     shared: dict[str, Any] = {"pairs": Path(), "device": "cpu", "steps": 500_000, **pairs}
     one: Any
     agent: Callable[[Any, Comparisons], Any]
@@ -260,23 +269,29 @@ def measure(config: Config, name: str) -> dict[str, list[float]]:
     data = random_pairs(config)
     found = contestants(name, config, data)
     seconds: dict[str, list[float]] = {each: [] for each in found}
+    clock = time.process_time if config.clock == "cpu" else time.perf_counter
     for repeat in range(-1, config.repeats):
         n_steps = config.warm_up if repeat < 0 else config.steps
         for each, step in found.items():
-            started = time.perf_counter()
+            started = clock()
             for _ in range(n_steps):
                 step()
             if repeat >= 0:
-                seconds[each].append((time.perf_counter() - started) / n_steps)
+                seconds[each].append((clock() - started) / n_steps)
     return seconds
 
 
 def records_of(config: Config, name: str, seconds: dict[str, list[float]]) -> list[Record]:
     """Return one record a contestant; ratios are medians over repeats of both in the same repeat."""
-    size = "the sizes of the table above" if config.small else "the published networks and batches"
+    size = (
+        "networks and batches of the table above"
+        if config.small
+        else "the published networks and batches"
+    )
+    clock = "processor" if config.clock == "cpu" else "wall-clock"
     scale = (
-        f"{size}, segments of {config.n_steps} steps, dropout as published, {torch.get_num_threads()} threads; median "
-        f"of {config.repeats} repeats of {config.steps} steps"
+        f"{size}, segments of {config.n_steps} steps, dropout as published, {torch.get_num_threads()} threads, "
+        f"{clock} time; median of {config.repeats} repeats of {config.steps} steps"
     )
     records = []
     for each, values in seconds.items():

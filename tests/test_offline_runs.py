@@ -104,6 +104,18 @@ def test_what_is_saved_is_all_that_the_rest_depends_on(name: str) -> None:
         np.testing.assert_equal(ends[0][part], ends[1][part])
 
 
+def test_the_value_that_judges_regret_is_the_one_that_was_learned() -> None:
+    learner = AGENTS["iql"]((0, 1))
+    assert isinstance(learner, iql.IQL)
+    for _ in range(3):
+        learner.update()
+    obs = torch.randn(6, 5)
+    for seed in (0, 1):
+        expected = learner.core.value.of_seed(obs, seed).flatten().detach()
+        np.testing.assert_allclose(learner.value_of(seed)(obs.numpy()), expected, atol=1e-6)
+    assert not isinstance(AGENTS["cpl"]((0,)), learning.HasValue)
+
+
 def test_a_state_of_other_data_is_refused() -> None:
     state = learning.learner_state(make_cpl((0,), make_comparisons()))
     with pytest.raises(ValueError, match="begun with other data"):

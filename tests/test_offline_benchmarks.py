@@ -1,0 +1,114 @@
+"""The offline benchmarks: parts add up, finished trainings are kept, the paper's numbers stand in their own columns."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from agents import cpl, ipl, offline, piql
+from benchmarks import offline as table
+from benchmarks import offline_speed as speed
+from benchmarks.schema import read_records
+from tests.tiny_offline import make_trajectories
+from vlp_gym.tasks.metaworld import find_task
+
+TINY = table.Scale(steps=4, width=8, pairs=4, evaluate_every=2, episodes=1)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> table.Config:
+    folder = tmp_path_factory.mktemp("offline")
+    (folder / "data").mkdir()
+    for task in ("ButtonPress", "DoorClose"):
+        make_trajectories(task, n_steps=60).save(folder / "data" / f"{task}.npz")
+    config = table.Config(
+        tasks=("DoorClose",), methods=("cpl", "bc"), labels=("oracle",), seeds=(0, 1), scale=TINY,
+        data=folder / "data", runs=folder / "runs", results=folder, device="cpu",
+    )  # fmt: skip
+    table.compare(config)
+    table.compare(replace(config, tasks=("ButtonPress",), methods=("cpl",)))
+    return config
+
+
+def test_parts_of_the_table_add_up_in_the_papers_order(compared: table.Config) -> None:
+    records = read_records("offline", compared.results)
+    assert [(record.task, record.method) for record in records] == [
+        ("ButtonPress", "CPL, scripted labels"),
+        ("DoorClose", "CPL, scripted labels"),
+        ("DoorClose", "BC of the segments, no labels"),
+    ]
+    assert records[0].paper == {table.PROTOCOL: 0.745}
+    assert records[2].paper == {}
+    assert records[0].metrics["label accuracy"] == 1.0
+    assert "seeds 0, 1 together" in records[0].scale
+    assert "4 gradient steps, networks of 2 x 8" in records[0].scale
+
+
+def test_finished_trainings_are_not_done_again(
+    compared: table.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise AssertionError("it trained again")
+
+    monkeypatch.setattr(offline, "learn", refuse)
+    monkeypatch.setattr(offline, "go_on", refuse)
+    before = read_records("offline", compared.results)
+    assert table.compare(compared) == before
+    with pytest.raises(ValueError, match="other settings"):
+        table.compare(replace(compared, scale=replace(TINY, steps=6)))
+
+
+def test_a_method_with_all_tasks_gets_a_mean_and_an_interval() -> None:
+    result = {
+        "success": {"papers": 0.5, "mean_of_last": 0.4, "last": 0.3, "per_seed": [0.2, 0.6]},
+        "before": {"success": 0.1}, "seconds": 2.0, "commit": "abc", "machine": {}, "versions": {},
+    }  # fmt: skip
+    mean = table.mean_of(table.Config(), "cpl", "vlp", [result] * 5)
+    assert mean.metrics[table.PROTOCOL] == pytest.approx(0.5)
+    assert mean.metrics["95 % from"] <= mean.metrics["IQM"] <= mean.metrics["95 % to"]
+    assert mean.metrics[table.LAST] == pytest.approx(0.4)
+    assert mean.paper[table.PROTOCOL] == pytest.approx(0.838)
+
+
+def test_the_papers_table_is_that_of_its_five_tasks() -> None:
+    assert [find_task(name).name for name in table.FIVE] == sorted(table.FIVE)
+    averages = {key: round(sum(values) / 5, 1) for key, values in table.PAPER.items()}
+    assert averages == {
+        ("piql", "oracle"): 62.9, ("piql", "vlp"): 71.0, ("ipl", "oracle"): 55.2, ("ipl", "vlp"): 57.5,
+        ("cpl", "oracle"): 78.0, ("cpl", "vlp"): 83.8,
+    }  # fmt: skip
+
+
+def test_what_the_table_has_no_row_for_is_refused() -> None:
+    with pytest.raises(ValueError, match="methods must be of"):
+        table.Config(methods=("sac",))
+
+
+@pytest.mark.parametrize("name", ["cpl", "piql", "ipl"])
+def test_speed_is_measured_with_equal_networks_and_batches(name: str) -> None:
+    config = speed.Config(small=True, steps=1, repeats=1, warm_up=1, n_pairs=16, n_steps=20)
+    found = speed.measure(config, name)
+    assert list(found) == [speed.PUBLISHED, speed.ONE, speed.FIVE]
+    records = speed.records_of(config, name, found)
+    assert [record.metrics["times published"] for record in records][0] == 1
+    assert [record.metrics["time of one seed"] for record in records][1] == 1
+
+
+def test_published_networks_have_as_many_weights_as_ours() -> None:
+    data = speed.random_pairs(speed.Config(n_pairs=4, n_steps=20))
+    agents = (
+        cpl.CPL(cpl.Config(pairs=Path(), device="cpu"), data),
+        piql.PIQL(piql.Config(pairs=Path(), device="cpu"), data),
+        ipl.IPL(ipl.Config(pairs=Path(), device="cpu"), data),
+    )
+    for agent in agents:
+        actor = agent.networks["actor"]
+        hidden = tuple(bias.shape[-1] for bias in actor.body.biases)[:-1]
+        plain = speed.mlp((39, *hidden, 4))
+        count = sum(p.numel() for p in actor.body.parameters())
+        assert count == sum(p.numel() for p in plain.parameters())
+    critic = speed.Ensemble((43, 512, 512, 1))
+    ours = agents[1].networks["critic"]
+    assert sum(p.numel() for p in critic.parameters()) == sum(p.numel() for p in ours.parameters())
+    assert critic(torch.zeros(3, 43)).shape == (2, 3)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from agents import learning, offline
 from agents.draws import Dropout
+from agents.learning import by_seed
 from agents.networks import Actor, ActorKind, adam
 from agents.offline_options import PairOptions, read_pairs
 from agents.pair_batches import PairBatch, PairSampler
@@ -163,13 +164,15 @@ class CPL:
         obs, action = batch.obs.flatten(1, 3), batch.action.flatten(1, 3)
         log_prob = self.actor.log_prob(self.actor(obs, self.step), action)
         log_prob = log_prob.view(batch.obs.shape[:-1])  # [seeds, 2, pairs, steps]
-        cloning = bc_loss(log_prob, batch.label, config.bc_data == "preferred")
+        only_preferred = config.bc_data == "preferred"
+        cloning = by_seed(bc_loss, log_prob, batch.label, only_preferred=only_preferred)
         info = {"bc_loss": cloning.detach()}
         loss = cloning
         if not self.is_cloning:
             self._warm_up()
             first, second = self._worth(log_prob, batch).unbind(1)
-            contrast = cpl_loss(first, second, batch.label, batch.weight, config.contrast.bias)
+            bias = config.contrast.bias
+            contrast = by_seed(cpl_loss, first, second, batch.label, batch.weight, bias=bias)
             loss = contrast + config.contrast.cloning * cloning
             accuracy = learning.label_accuracy(second - first, batch.label, batch.weight)
             info |= {"cpl_loss": contrast.detach(), "label_accuracy": accuracy}

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 LEVELS = 256
@@ -81,20 +81,21 @@ class Dropout:
         """Return the mask of a step and layer, None if nothing is ever left out."""
         if not self._below:
             return None
-        return torch.stack([self._mask(seed, step, layer, n_rows, width) for seed in self._seeds])
+        masks = torch.empty(len(self._seeds), n_rows, width, device=self._device)
+        for mask, seed in zip(masks, self._seeds, strict=True):
+            mask.copy_(self._kept(sequence(seed, f"dropout {layer}", step), n_rows, width))
+        return masks.mul_(1 / (1 - self.rate))
 
-    def _mask(
-        self, seed: int, step: int, layer: int, n_rows: int, width: int
-    ) -> Float[Tensor, "n_rows width"]:
-        words = sequence(seed, f"dropout {layer}", step)
+    def _kept(
+        self, words: np.random.SeedSequence, n_rows: int, width: int
+    ) -> Bool[Tensor, "n_rows width"]:
         if self._device.type != "cpu":
             generator = torch.Generator(self._device)
             generator.manual_seed(int(words.generate_state(1)[0]))
             share = torch.rand(n_rows, width, generator=generator, device=self._device)
-            return (share >= self.rate) / (1 - self.rate)
+            return share >= self.rate
         # NumPy makes eight bytes of a word; torch would spend forty times as long on these masks.
-        generator_ = np.random.Generator(np.random.SFC64(words))
+        bits = np.random.Generator(np.random.SFC64(words))
         n_units = n_rows * width
-        drawn = generator_.integers(0, 2**64, -(-n_units // 8), np.uint64).view(np.uint8)[:n_units]
-        kept = torch.from_numpy(drawn >= self._below).view(n_rows, width)
-        return kept.to(torch.float32).mul_(1 / (1 - self.rate))
+        drawn = bits.integers(0, 2**64, -(-n_units // 8), np.uint64).view(np.uint8)[:n_units]
+        return torch.from_numpy(drawn >= self._below).view(n_rows, width)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from agents import learning, offline
 from agents.draws import Batches
 from agents.iql import advantage_weight, expectile_loss
+from agents.learning import by_seed
 from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
 from agents.offline_options import PairOptions, read_pairs, read_trajectories
 from agents.pair_batches import PairSampler, on, transitions_of
@@ -140,7 +141,8 @@ class IPL:
         with torch.no_grad():
             target_q = self.target(obs_action).squeeze(-1).amin(1)
         value = self.value(obs).flatten(1)
-        loss_v = balanced(expectile_loss(target_q - value, config.expectile), n_labelled)
+        gap = expectile_loss(target_q - value, config.expectile)
+        loss_v = by_seed(balanced, gap, n_labelled=n_labelled)
         learning.descend(self.optimizers["value"], loss_v)
 
         with torch.no_grad():
@@ -154,15 +156,16 @@ class IPL:
         of_step = reward[..., :n_labelled].unflatten(-1, (2, batch.label.shape[1], -1))
         first, second = of_step.sum(-1).unbind(2)
         label, weight = (each.unsqueeze(1).expand_as(first) for each in (batch.label, batch.weight))
-        loss_preference = preference_loss(second - first, label, weight)
-        loss_reward = config.regularization * regularizer(reward, n_labelled)
+        loss_preference = by_seed(preference_loss, second - first, label, weight)
+        loss_reward = config.regularization * by_seed(regularizer, reward, n_labelled=n_labelled)
         learning.descend(self.optimizers["critic"], loss_preference + loss_reward)
 
         with torch.no_grad():
             advantage = target_q - self.value(obs).flatten(1)
-            weights = advantage_weight(advantage, config.temperature, config.weight_limit)
+            settings = {"temperature": config.temperature, "limit": config.weight_limit}
+            weights = by_seed(advantage_weight, advantage, **settings)
         log_prob = self.actor.log_prob(self.actor(obs), action)
-        loss_actor = -balanced(weights * log_prob, n_labelled)
+        loss_actor = -by_seed(balanced, weights * log_prob, n_labelled=n_labelled)
         learning.descend(self.optimizers["actor"], loss_actor)
         polyak_update(self.target, self.critic, config.polyak)
         self.step += 1
@@ -170,7 +173,7 @@ class IPL:
         return {
             "value_loss": loss_v.detach(), "preference_loss": loss_preference.detach(),
             "regularizer": loss_reward.detach(), "actor_loss": loss_actor.detach(), "label_accuracy": accuracy,
-            "advantage": advantage.mean(-1), "reward": reward.detach().mean((1, 2)),
+            "advantage": advantage.mean(-1), "reward": reward.detach().flatten(1).mean(-1),
         }  # fmt: skip
 
     def _with_replay(self, rows: Rows) -> Rows:

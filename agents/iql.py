@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from agents import learning, offline
 from agents.draws import Batches, Dropout
+from agents.learning import by_seed
 from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
 from agents.offline_options import Options, read_trajectories
 from agents.pair_batches import on
@@ -169,13 +170,14 @@ class IQLCore:
         with torch.no_grad():
             target_q = self.target(obs_action).squeeze(-1).amin(1)
         value = self.value(obs).flatten(1)
-        loss_v = value_loss(value, target_q, config.expectile)
+        loss_v = by_seed(value_loss, value, target_q, expectile=config.expectile)
         learning.descend(self.optimizers["value"], loss_v)
 
         # With V as it was before its step, as in the official code.
         advantage = target_q - value.detach()
-        weight = advantage_weight(advantage, config.temperature, config.weight_limit)
-        loss_actor = actor_loss(self.actor.log_prob(self.actor(obs, step), action), weight)
+        settings = {"temperature": config.temperature, "limit": config.weight_limit}
+        weight = by_seed(advantage_weight, advantage, **settings)
+        loss_actor = by_seed(actor_loss, self.actor.log_prob(self.actor(obs, step), action), weight)
         if config.decay:
             rate = learning.cosine(config.learning_rate, step, self._steps)
             learning.set_learning_rate(self.optimizers["actor"], rate)
@@ -184,12 +186,12 @@ class IQLCore:
         with torch.no_grad():
             next_value = self.value(next_obs).flatten(1)
         q = self.critic(obs_action).squeeze(-1)
-        loss_q = critic_loss(q, reward, next_value, config.discount)
+        loss_q = by_seed(critic_loss, q, reward, next_value, discount=config.discount)
         learning.descend(self.optimizers["critic"], loss_q)
         polyak_update(self.target, self.critic, config.polyak)
         return {
             "value_loss": loss_v.detach(), "actor_loss": loss_actor.detach(), "critic_loss": loss_q.detach(),
-            "advantage": advantage.mean(-1), "q": q.detach().mean((1, 2)), "reward": reward.mean(-1),
+            "advantage": advantage.mean(-1), "q": q.detach().flatten(1).mean(-1), "reward": reward.mean(-1),
         }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What the updates of all offline agents share: a step down a loss, schedules, means of what counts."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -63,6 +64,20 @@ class HasValue(Protocol):
     def value_of(self, seed: int) -> ValueFunction:
         """Return V of one of the seeds."""
         ...
+
+
+def by_seed(function: Callable[..., Tensor], *stacked: Tensor, **settings: Any) -> Tensor:
+    """Return what a function of [seeds, ...] gives, on a CPU one seed at a time.
+
+    A CPU computes the last few numbers of an array unlike the others, an ulp apart (exp, tanh, softplus): what a seed gets
+    would depend on how many stand before it. Matrix products, sums and the four operations are not affected.
+    """
+    if stacked[0].device.type != "cpu" or len(stacked[0]) == 1:
+        return function(*stacked, **settings)
+    rows = (
+        function(*(each[i : i + 1] for each in stacked), **settings) for i in range(len(stacked[0]))
+    )
+    return torch.cat(list(rows))
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Float[Tensor, " seeds"]) -> None:

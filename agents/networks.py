@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.draws import Dropout, torch_generator
+from agents.learning import by_seed
 
 ActorKind = Literal["deterministic", "gaussian"]
 
@@ -126,7 +127,7 @@ class Actor(nn.Module):
         self, obs: Float[Tensor, "seeds rows obs"], step: int | None = None
     ) -> Float[Tensor, "seeds rows action"]:
         """Return mean actions in [-1, 1]; with the number of a training step, under dropout."""
-        return torch.tanh(self.body(obs, step).squeeze(1))
+        return by_seed(torch.tanh, self.body(obs, step).squeeze(1))
 
     def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
         """Return the actions of one seed's policy, without noise."""

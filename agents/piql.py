@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from agents import learning, offline
 from agents.iql import IQLConfig, IQLCore, RewardNorm, normalised
+from agents.learning import by_seed
 from agents.networks import StackedMLP, adam
 from agents.offline_options import PairOptions, read_pairs
 from agents.pair_batches import PairSampler, transitions_of
@@ -89,11 +90,12 @@ class PIQL:
         info = {}
         if is_learned:
             first, second = reward.sum(-1).unbind(1)
-            loss = preference_loss(second - first, batch.label, batch.weight)
+            loss = by_seed(preference_loss, second - first, batch.label, batch.weight)
             learning.descend(self.optimizers["reward"], loss)
             accuracy = learning.label_accuracy(second - first, batch.label, batch.weight)
             info = {"reward_loss": loss.detach(), "label_accuracy": accuracy}
-        paid = normalised(reward.detach()[..., :-1].flatten(1), self.config.reward_norm)
+        of_steps = reward.detach()[..., :-1].flatten(1)
+        paid = by_seed(normalised, of_steps, norm=self.config.reward_norm)
         obs, action, next_obs = transitions_of(batch)
         info |= self.core.improve(obs, action, paid, next_obs, self.step)
         self.step += 1

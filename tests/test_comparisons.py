@@ -105,7 +105,7 @@ def segments_file(path: Path, n_segments: int = 10, **arrays: Any) -> Path:
 
 
 def test_cpls_segments_become_pairs(tmp_path: Path) -> None:
-    path = segments_file(tmp_path / "mw.npz", rl_sum=np.array([0.0, 1, 2, 3, 4, 9, 1, 1, 1, 1]))
+    path = segments_file(tmp_path / "mw.npz", rl_sum=np.array([0.0, 5, 2, 3, 4, 9, 5, 1, 1, 1]))
     data = read_comparisons(path)
     np.testing.assert_array_equal(data.pairs, [[0, 5], [1, 6], [2, 7], [3, 8], [4, 9]])
     np.testing.assert_array_equal(data.label, [1, 0.5, 0, 0, 0])
@@ -113,6 +113,7 @@ def test_cpls_segments_become_pairs(tmp_path: Path) -> None:
     assert np.abs(data.action).max() < 1
     first = read_cpl(path, n_segments=6)
     np.testing.assert_array_equal(first.pairs, [[0, 3], [1, 4], [2, 5]])
+    np.testing.assert_array_equal(first.label, [1, 0, 1])
 
 
 def test_ranked_segments_meet_partners_of_their_own(tmp_path: Path) -> None:

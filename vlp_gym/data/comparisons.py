@@ -32,10 +32,11 @@ class Comparisons:
     """
 
     obs: Float[np.ndarray, "segments steps obs"]
-    action: Float[np.ndarray, "segments steps action"]
+    # Lengths that do not fit are told in words that help, below.
+    action: Float[np.ndarray, "_ _ action"]
     pairs: Int[np.ndarray, "pairs 2"]
-    label: Float[np.ndarray, " pairs"]
-    weight: Float[np.ndarray, " pairs"]
+    label: Float[np.ndarray, " _"]
+    weight: Float[np.ndarray, " _"]
     task_name: str | None = None
     about: str = "pairs"
 

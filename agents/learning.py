@@ -69,8 +69,8 @@ class HasValue(Protocol):
 def by_seed(function: Callable[..., Tensor], *stacked: Tensor, **settings: Any) -> Tensor:
     """Return what a function of [seeds, ...] gives, on a CPU one seed at a time.
 
-    A CPU computes the last few numbers of an array unlike the others, an ulp apart (exp, tanh, softplus): what a seed gets
-    would depend on how many stand before it. Matrix products, sums and the four operations are not affected.
+    A CPU computes the last few numbers of an array unlike the others, an ulp apart (exp, tanh, softplus): what a seed
+    gets would depend on how many stand before it. Matrix products, sums and the four operations are not affected.
     """
     if stacked[0].device.type != "cpu" or len(stacked[0]) == 1:
         return function(*stacked, **settings)

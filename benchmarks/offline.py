@@ -51,13 +51,13 @@ LAST = "mean of the last"
 class Scale:
     """How large a training is; the published one is 500,000 steps of 2 x 512 and 96 pairs."""
 
-    steps: int = 1_000
+    steps: int = 4_000
     width: int = 128
     pairs: int = 8
     """Pairs of a batch; P-IQL, which computes most with each, has half as many."""
-    learning_rate: float = 1e-3
-    """Ten times CPL's and three times that of the others, for so few steps."""
-    evaluate_every: int = 250
+    learning_rate: float = 3e-4
+    """Three times CPL's; that of all others."""
+    evaluate_every: int = 500
     episodes: int = 10
     """Episodes of an evaluation and seed."""
     smoothing: int = 2

@@ -87,9 +87,13 @@ class Config(PairOptions):
     @property
     def contrast(self) -> Contrast:
         """The variant with what was set otherwise."""
-        given = {"alpha": self.alpha, "bias": self.bias, "cloning": self.cloning}
-        changed = {name: value for name, value in given.items() if value is not None}
-        return replace(VARIANTS[self.variant], **changed)
+        published = VARIANTS[self.variant]
+        return replace(
+            published,
+            alpha=published.alpha if self.alpha is None else self.alpha,
+            bias=published.bias if self.bias is None else self.bias,
+            cloning=published.cloning if self.cloning is None else self.cloning,
+        )
 
 
 def cpl_loss(

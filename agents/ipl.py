@@ -153,7 +153,7 @@ class IPL:
         q = self.critic(obs_action).squeeze(-1)
         reward = implied_reward(q, next_value, config.discount)
         # Axes: seed, member, first or second, pair, step.
-        of_step = reward[..., :n_labelled].unflatten(-1, (2, batch.label.shape[1], -1))
+        of_step = reward[..., :n_labelled].view(*reward.shape[:2], 2, batch.label.shape[1], -1)
         first, second = of_step.sum(-1).unbind(2)
         label, weight = (each.unsqueeze(1).expand_as(first) for each in (batch.label, batch.weight))
         loss_preference = by_seed(preference_loss, second - first, label, weight)

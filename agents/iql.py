@@ -220,8 +220,8 @@ class IQL:
     def update(self) -> dict[str, Float[Tensor, " seeds"]]:
         """Take one step and return what it measured, one number a seed, still on the device."""
         rows = on(self.device, self._batches.at(self.step))
-        batch = (each[rows] for each in (self._obs, self._action, self._reward, self._next_obs))
-        info = self.core.improve(*batch, self.step)
+        obs, action = self._obs[rows], self._action[rows]
+        info = self.core.improve(obs, action, self._reward[rows], self._next_obs[rows], self.step)
         self.step += 1
         return info
 

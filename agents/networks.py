@@ -3,6 +3,7 @@
 Axis 0 of everything is the seed. A seed's numbers are those that it would have alone, bit for bit on one machine.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -139,15 +140,15 @@ class Actor(nn.Module):
         """Return log pi(a|s): of a deterministic policy -|mean - a|^2, without factor or constant (CPL)."""
         if self.log_std is None:
             return -torch.square(mean - action).sum(-1)
-        spread = self.log_std.clamp(*LOG_STD_RANGE).exp()
-        return (
-            torch.distributions.Normal(mean, spread, validate_args=False).log_prob(action).sum(-1)
-        )
+        log_std = self.log_std.clamp(*LOG_STD_RANGE)
+        gap = (action - mean) / by_seed(torch.exp, log_std)
+        return -(0.5 * torch.square(gap) + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
 
 
 def _orthogonal(n_in: int, n_out: int, generator: torch.Generator) -> Float[Tensor, "n_in n_out"]:
     weight = torch.empty(n_in, n_out)
-    return nn.init.orthogonal_(weight, generator=generator)
+    nn.init.orthogonal_(weight, generator=generator)
+    return weight
 
 
 def polyak_update(target: nn.Module, online: nn.Module, share: float) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from agents import run
-from agents.evaluation import record_frames
+from agents.evaluation import Policy, record_frames
 from agents.learning import HasValue, Learner, learner_state, load_learner_state
 from agents.offline_journal import Journal
 from agents.offline_options import Options
@@ -138,6 +138,11 @@ def policy(learner: Learner, seed: int) -> BatchPolicy:
     return act
 
 
+def one_by_one(act: BatchPolicy) -> Policy:
+    """Return a policy of single observations."""
+    return lambda obs: act(obs[None])[0]
+
+
 def _finish(
     config: Options, task: str, folder: Path, learner: Learner, journal: Journal
 ) -> dict[str, Any]:
@@ -185,9 +190,8 @@ def _film(config: Options, task: str, instruction: str, folder: Path, learner: L
         learner.about.obs_dim,
     )  # fmt: skip
     for i, seed in enumerate(config.seeds):
-        act = policy(learner, i)
         frames, successes = record_frames(
-            lambda obs, act=act: act(obs[None])[0], env, config.video_episodes, seed
+            one_by_one(policy(learner, i)), env, config.video_episodes, seed
         )
         write_video(folder / f"final-seed{seed}.mp4", frames, instruction, successes)
     env.close()

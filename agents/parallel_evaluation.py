@@ -84,7 +84,7 @@ class Judge:
             f"vlp/{task}",
             num_envs=episodes,
             vectorization_mode=parallel,
-            wrappers=[lambda env: fitted(env, obs_dim)],
+            wrappers=[WithoutLastGripper] if obs_dim == CPL_OBS_DIM else None,
             labeler=None,
             reward="env",
             max_episode_steps=max_episode_steps,
@@ -92,7 +92,10 @@ class Judge:
 
     def __call__(self, policy: BatchPolicy, seed: int) -> Evaluation:
         """Return what a policy reaches in the episodes that `seed` decides, as `agents.evaluation.evaluate` does."""
-        obs, _ = self._envs.reset(seed=episode_seeds(seed, self._episodes))
+        seeds: Any = episode_seeds(
+            seed, self._episodes
+        )  # Gymnasium takes one each, and says so only in its text
+        obs, _ = self._envs.reset(seed=seeds)
         running = np.ones(self._episodes, bool)
         ever, final = np.zeros_like(running), np.zeros_like(running)
         env_return = np.zeros(self._episodes)
@@ -103,8 +106,8 @@ class Judge:
             ever |= running & success
             final = np.where(running, success, final)
             running &= ~(terminated | truncated)
-        means = (float(each.mean()) for each in (ever, final, env_return))
-        return Evaluation(*means, episodes=self._episodes)
+        ever_share, final_share = float(ever.mean()), float(final.mean())
+        return Evaluation(ever_share, final_share, float(env_return.mean()), self._episodes)
 
     def close(self) -> None:
         """Free the simulators."""

@@ -58,7 +58,9 @@ def moving_average(curve: Curve, window: int) -> Float[np.ndarray, "averages see
     >>> moving_average(np.array([[0.0], [1.0], [3.0]]), 2).ravel().tolist()
     [0.5, 2.0]
     """
-    return np.lib.stride_tricks.sliding_window_view(curve, window, axis=0).mean(-1)
+    smooth: Float[np.ndarray, "averages seeds"]
+    smooth = np.lib.stride_tricks.sliding_window_view(curve, window, axis=0).mean(-1)
+    return smooth
 
 
 def interquartile_mean(values: Float[np.ndarray, "*any"]) -> float:

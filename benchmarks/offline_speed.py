@@ -226,7 +226,8 @@ def published_ipl(config: ipl.Config, data: Comparisons) -> Step:
         with torch.no_grad():
             weight = torch.exp((target_q - value(obs).squeeze(-1)) / 0.3333).clamp(max=100)
         policy = torch.distributions.Normal(actor(obs), log_std.clamp(-5, 2).exp())
-        descend(actor_optim, (weight * -policy.log_prob(action).sum(-1)).mean())
+        log_prob: Tensor = policy.log_prob(action)  # type: ignore[no-untyped-call]
+        descend(actor_optim, (weight * -log_prob.sum(-1)).mean())
         reward.mean().item()
         _follow(target, critic)
 
@@ -243,8 +244,8 @@ def contestants(name: str, config: Config, data: Comparisons) -> dict[str, Step]
     """Return one gradient step of every way to train an agent."""
     seeds = tuple(range(5))
     width, n_pairs = Scale().width, Scale().pairs // (2 if name == "piql" else 1)
-    hidden = {"hidden": (width, width)} if config.small else {}
-    pairs = {"batch_size": n_pairs} if config.small else {}
+    hidden: dict[str, Any] = {"hidden": (width, width)} if config.small else {}
+    pairs: dict[str, Any] = {"batch_size": n_pairs} if config.small else {}
     shared: dict[str, Any] = {"pairs": Path(), "device": "cpu", "steps": 500_000, **pairs}
     one: Any
     agent: Callable[[Any, Comparisons], Any]
@@ -255,7 +256,7 @@ def contestants(name: str, config: Config, data: Comparisons) -> dict[str, Step]
         one, agent, published = ipl.Config(**hidden, **shared), ipl.IPL, published_ipl
     else:
         core = replace(piql.Config(pairs=Path()).iql, **hidden)
-        reward = {"reward_hidden": core.hidden}
+        reward: dict[str, Any] = {"reward_hidden": core.hidden}
         one, agent, published = piql.Config(iql=core, **reward, **shared), piql.PIQL, published_piql
     return {
         PUBLISHED: published(one, data),

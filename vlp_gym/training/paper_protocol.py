@@ -57,15 +57,16 @@ def paper_queries(
             f"{', '.join(LEVELS)}, there are {len(rows)} of {data.n_steps} steps; `vlp collect --kind mtvlp` makes some"
         )
     sets, rng = two_sets(data, seed), np.random.default_rng(seed)
-    episodes = pairs_across(*(np.flatnonzero(sets == each) for each in (0, 1)), n_pairs, rng)
+    episodes = pairs_across(np.flatnonzero(sets == 0), np.flatnonzero(sets == 1), n_pairs, rng)
     starts = rng.integers(0, data.n_steps - length + 1, (n_pairs, 2))
     is_swapped = rng.random(n_pairs) < 0.5
     episodes[is_swapped], starts[is_swapped] = episodes[is_swapped, ::-1], starts[is_swapped, ::-1]
     cut = {row: data.episode(row) for row in np.unique(episodes).tolist()}
-    return [
-        Pair(*(Segment(cut[row], start, length) for row, start in zip(*of_pair, strict=True)), task)
-        for of_pair in zip(episodes.tolist(), starts.tolist(), strict=True)
-    ]
+
+    def segment(pair: int, side: int) -> Segment:
+        return Segment(cut[int(episodes[pair, side])], int(starts[pair, side]), length)
+
+    return [Pair(segment(pair, 0), segment(pair, 1), task) for pair in range(n_pairs)]
 
 
 def paper_pairs(data: Trajectories, clips: ClipSet, n_pairs: int, seed: int) -> Pairs:

@@ -81,11 +81,13 @@ class StackedMLP(nn.Module):
         hidden = inputs if members == 1 else inputs.repeat_interleave(members, 0)
         *inner, (last_weight, last_bias) = layers
         for number, (weight, bias) in enumerate(inner):
-            hidden = torch.relu(torch.baddbmm(bias, hidden, weight))
+            hidden = torch.baddbmm(bias, hidden, weight)
             if step is not None and self._dropout is not None:
                 assert members == 1, "only actors have dropout, and a seed has one"
                 kept = self._dropout.at(step, number, *hidden.shape[1:])
-                hidden = hidden if kept is None else hidden * kept
+                # In place: at the published sizes a fresh array costs as much as what is done to it.
+                hidden = hidden if kept is None else hidden.mul_(kept)
+            hidden = hidden.relu_()
         if last_weight.shape[-1] == 1:
             # One network after the other: a batch of matrix-vector products rounds unlike a single one.
             products = [h @ w for h, w in zip(hidden, last_weight.squeeze(-1), strict=True)]

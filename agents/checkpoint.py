@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -13,22 +13,24 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.monitor import Monitor
 
 from vlp_gym.feedback.state_file import load_state, save_state
+from vlp_gym.sb3 import PreferenceVecEnv
 from vlp_gym.wrappers.preference import PreferenceReward
-from vlp_gym.wrappers.seeded import SeededEpisodes, resume_episode
+from vlp_gym.wrappers.seeded import SeededEpisodes, find_layer, resume_episode
 
-WrapperT = TypeVar("WrapperT", bound=gym.Wrapper[Any, Any, Any, Any])
+World = gym.Env[Any, Any] | PreferenceVecEnv
+"""What an agent acts in."""
 
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 """Arrays of SB3's replay buffer, each [rows, envs, ...]."""
 
 
-def save_agent(folder: Path, agent: SAC, env: gym.Env[Any, Any], extra: Mapping[str, Any]) -> None:
+def save_agent(folder: Path, agent: SAC, env: World, extra: Mapping[str, Any]) -> None:
     """Write the agent, its replay buffer, its env in mid-episode and every random generator.
 
     Args:
         folder: an empty folder.
         agent: between two calls of `learn`, when no step is half done.
-        env: the one env of the agent, as `gym.make` returned it or wrapped in a `Monitor`.
+        env: what the agent acts in: a `PreferenceVecEnv`, or one env as `gym.make` returned it or in a `Monitor`.
         extra: what else the run wants back from `load_agent`: numbers, strings, lists, dicts.
     """
     agent.save(folder / "agent.zip")
@@ -38,7 +40,7 @@ def save_agent(folder: Path, agent: SAC, env: gym.Env[Any, Any], extra: Mapping[
 
 
 def load_agent(
-    folder: Path, env: gym.Env[Any, Any], device: str = "auto"
+    folder: Path, env: World, device: str = "auto"
 ) -> tuple[SAC, dict[str, Any]]:
     """Return the agent that `save_agent` wrote, on a freshly made `env`, and its `extra`."""
     state = load_state(folder / "state.npz")
@@ -66,22 +68,15 @@ def load_replay(path: Path, replay: ReplayBuffer | None) -> None:
         replay.pos, replay.full = int(stored["position"]), bool(stored["full"])
 
 
-def find_wrapper(env: gym.Env[Any, Any], kind: type[WrapperT]) -> WrapperT | None:
-    """Return the outermost wrapper of a kind around an env, if there is one."""
-    while isinstance(env, gym.Wrapper):
-        if isinstance(env, kind):
-            return env
-        env = env.env
-    return None
-
-
-def env_state(env: gym.Env[Any, Any]) -> dict[str, Any]:
+def env_state(env: World) -> dict[str, Any]:
     """Return where the wrappers of an env stand: its episode, its feedback, its statistics."""
-    seeded = find_wrapper(env, SeededEpisodes)
+    if isinstance(env, PreferenceVecEnv):
+        return env.state_dict()
+    seeded = find_layer(env, SeededEpisodes)
     if seeded is None:
         raise ValueError(f"{env} has no SeededEpisodes wrapper; make it with vlp_gym or wrap it")
     state: dict[str, Any] = {"episode": seeded.state_dict()}
-    preference, monitor = find_wrapper(env, PreferenceReward), find_wrapper(env, Monitor)
+    preference, monitor = find_layer(env, PreferenceReward), find_layer(env, Monitor)
     if preference is not None:
         state["preference"] = preference.state_dict()
     if monitor is not None:
@@ -89,10 +84,13 @@ def env_state(env: gym.Env[Any, Any]) -> dict[str, Any]:
     return state
 
 
-def restore_env(env: gym.Env[Any, Any], state: Mapping[str, Any]) -> None:
-    """Bring a freshly made env into the middle of the episode that `env_state` saw."""
+def restore_env(env: World, state: Mapping[str, Any]) -> None:
+    """Bring a freshly made env, or all of a vector, into the middle of the episode that `env_state` saw."""
+    if isinstance(env, PreferenceVecEnv):
+        env.load_state_dict(dict(state))
+        return
     resume_episode(env, state["episode"])
-    preference, monitor = find_wrapper(env, PreferenceReward), find_wrapper(env, Monitor)
+    preference, monitor = find_layer(env, PreferenceReward), find_layer(env, Monitor)
     if preference is not None:
         preference.load_state_dict(state["preference"])
     if monitor is not None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 from jaxtyping import Float
-from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.noise import ActionNoise, VectorizedActionNoise
 
 
 class FadingNoise(ActionNoise):
@@ -39,3 +39,15 @@ class FadingNoise(ActionNoise):
     def __repr__(self) -> str:
         """Return what noise this is."""
         return f"FadingNoise(steps={self._steps})"
+
+
+def fading_noise(n_envs: int, n_actions: int, steps: int, memory: float, seed: int) -> ActionNoise:
+    """Return fading noise for one env or several, each with its own; arguments as in `FadingNoise`."""
+    first = FadingNoise(n_actions, steps, memory, seed)
+    if n_envs == 1:
+        return first
+    vectorized = VectorizedActionNoise(first, n_envs)
+    # Stable-Baselines3 copies the first one: all envs would be pushed the same way.
+    words = np.random.SeedSequence(seed).generate_state(n_envs)
+    vectorized.noises = [FadingNoise(n_actions, steps, memory, int(word)) for word in words]
+    return vectorized

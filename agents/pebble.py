@@ -6,6 +6,7 @@ rll-research/BPref.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
@@ -19,18 +20,21 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 import vlp_gym  # noqa: F401  registers vlp/*
 from agents import run
-from agents.checkpoint import load_agent, save_agent
+from agents.checkpoint import World, load_agent, save_agent
 from agents.evaluation import Policy, evaluate, record_frames
 from agents.journal import Journal
 from agents.progress import Progress
 from agents.sac import SacConfig, make_sac
+from vlp_gym.feedback.archive import EpisodeArchive
 from vlp_gym.feedback.config import FeedbackConfig
-from vlp_gym.sb3 import RelabelReplay
+from vlp_gym.sb3 import PreferenceVecEnv, RelabelReplay, make_vec_env
 from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.video import write_video
+from vlp_gym.wrappers.shared import SharedFeedback
 
 
 @dataclass(frozen=True)
@@ -41,14 +45,18 @@ class Config:
     """Any of the 50 tasks of Meta-World."""
     instruction: str | None = None
     """The sentence that becomes the reward; None: the default of the task."""
-    labeler: Literal["vlp", "oracle"] = "vlp"
-    """Who compares segments: the preference model, or the simulator's own return."""
+    labeler: Literal["vlp", "oracle", "mistake", "noisy", "skip", "myopic", "equal"] = "vlp"
+    """Who compares segments: the preference model, the simulator's own return, or B-Pref's imperfect teachers."""
     reward: Literal["learned", "env"] = "learned"
     """What pays the agent; `env`: the simulator's reward, with no feedback at all."""
     checkpoint: Path | None = None
     """A preference model of your own; None: the bundled one."""
     steps: int = 15_000
-    """Environment steps."""
+    """Environment steps, of all envs together."""
+    n_envs: int = 1
+    """Envs side by side, with one feedback loop."""
+    processes: bool = False
+    """Whether each of several envs runs in a process of its own."""
     max_episode_steps: int = 150
     """Steps of an episode; scripted experts succeed within 150 in every task."""
     seed: int = 0
@@ -63,6 +71,8 @@ class Config:
     """Episodes of the evaluations before and after learning."""
     checkpoint_every: int = 2_500
     """Steps between checkpoints."""
+    keep_episodes: bool = True
+    """Whether the states of every episode stay in the run folder, for `vlp replay`."""
     video_episodes: int = 3
     """Episodes of the final video; 0: no video."""
     video_size_px: int = 320
@@ -74,6 +84,14 @@ class Config:
     """The run folder; None: a new one under runs/."""
     quiet: bool = False
     """No progress bars and no lines."""
+
+    def __post_init__(self) -> None:
+        """Refuse several envs where nothing is shared."""
+        if self.n_envs < 1 or (self.n_envs > 1 and self.reward == "env"):
+            raise ValueError(
+                "n_envs must be 1 or more, and 1 with reward='env' (several envs share a feedback loop, and there is "
+                f"none); got {self.n_envs}"
+            )
 
 
 DEMO = Config()
@@ -100,10 +118,14 @@ def go_on(folder: Path) -> dict[str, Any]:
 
 
 def _learn(
-    config: Config, folder: Path, agent: SAC, env: gym.Env[Any, Any], journal: Journal
+    config: Config, folder: Path, agent: SAC, env: World, journal: Journal
 ) -> dict[str, Any]:
     started = time.perf_counter() - journal.seconds
-    loop, judge = env.get_wrapper_attr("loop"), make_judge(config)
+    shared, judge = shared_of(env), make_judge(config)
+    loop = None if shared is None else shared.loop
+    if loop is not None and config.keep_episodes:
+        names = [find_task(config.task).name] * config.n_envs
+        loop.on_episode.append(EpisodeArchive(folder, names, loop.tasks).add)
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     progress = Progress(config.steps, loop, config.quiet)
     callbacks: list[BaseCallback] = [progress] if loop is None else [RelabelReplay(), progress]
@@ -128,7 +150,8 @@ def _learn(
                 write = partial(save_agent, agent=agent, env=env, extra=asdict(journal))
                 run.save_checkpoint(folder, agent.num_timesteps, write)
     env.close()
-    return finish(config, folder, agent, judge, journal)
+    alarms = [] if shared is None else shared.alarms
+    return finish(config, folder, agent, judge, journal, alarms)
 
 
 def next_stop(step: int, config: Config) -> int:
@@ -137,9 +160,29 @@ def next_stop(step: int, config: Config) -> int:
     return min(config.steps, *((step // period + 1) * period for period in periods))
 
 
-def make_env(config: Config) -> gym.Env[Any, Any]:
-    """Return the env that the agent learns in."""
+def shared_of(env: World) -> SharedFeedback | None:
+    """Return what feeds the feedback loop of what `make_env` made; None where nothing is learned."""
+    if isinstance(env, PreferenceVecEnv):
+        return env.shared
+    shared: SharedFeedback | None = env.get_wrapper_attr("shared")
+    return shared
+
+
+def make_env(config: Config) -> World:
+    """Return the env that the agent learns in, or a vector of several."""
     learned = config.reward == "learned"
+    if config.n_envs > 1:
+        return make_vec_env(
+            config.task,
+            config.n_envs,
+            config.instruction,
+            max_episode_steps=config.max_episode_steps,
+            vec_env_cls=SubprocVecEnv if config.processes else DummyVecEnv,
+            labeler=config.labeler,
+            feedback=asdict(config.feedback),
+            checkpoint=config.checkpoint and str(config.checkpoint),
+            device=config.device,
+        )
     return Monitor(
         gym.make(
             f"vlp/{find_task(config.task).name}",
@@ -178,6 +221,7 @@ def finish(
     agent: SAC,
     judge: gym.Env[Any, Any],
     journal: Journal,
+    alarms: Sequence[int],
 ) -> dict[str, Any]:
     """Film the final policy, write result.json, say what was reached."""
     before, after = journal.rows[0], journal.rows[-1]
@@ -188,6 +232,7 @@ def finish(
         "seed": config.seed,
         "before": before,
         "after": after,
+        "alarms": list(alarms),
         **run.provenance(),
     }
     if config.video_episodes:
@@ -198,6 +243,8 @@ def finish(
     if not config.quiet:
         print(f"{title_of(config)}, success in {after['episodes']} episodes:")
         print(f"before {before['success']:.0%}, after {after['success']:.0%}; see {folder}")
+        if alarms:
+            print(f"the learned return rose without success at steps {', '.join(map(str, alarms))}")
     return result
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3 import SAC
+from stable_baselines3.common.vec_env import VecEnv
 
-from agents.exploration import FadingNoise
+from agents.exploration import fading_noise
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class SacConfig:
     train_freq: int = 1
     """Steps between trainings."""
     gradient_steps: int = 1
-    """Gradient steps a training."""
+    """Gradient steps a training and env: several envs make no fewer of them."""
     gamma: float = 0.99
     """Discount."""
     polyak: float = 0.005
@@ -55,12 +56,15 @@ class SacConfig:
             )
 
 
-def make_sac(sac: SacConfig, env: gym.Env[Any, Any], steps: int, seed: int, device: str) -> SAC:
-    """Return an untrained agent for a run of `steps` environment steps."""
+def make_sac(
+    sac: SacConfig, env: gym.Env[Any, Any] | VecEnv, steps: int, seed: int, device: str
+) -> SAC:
+    """Return an untrained agent for a run of `steps` environment steps, of all envs together."""
+    n_envs = env.num_envs if isinstance(env, VecEnv) else 1
     noise = None
     if sac.explore_steps:
         n_actions = int(np.prod(env.action_space.shape or ()))
-        noise = FadingNoise(n_actions, sac.explore_steps, sac.explore_memory, seed)
+        noise = fading_noise(n_envs, n_actions, sac.explore_steps // n_envs, sac.explore_memory, seed)
     return SAC(
         "MlpPolicy",
         env,
@@ -71,7 +75,7 @@ def make_sac(sac: SacConfig, env: gym.Env[Any, Any], steps: int, seed: int, devi
         tau=sac.polyak,
         gamma=sac.gamma,
         train_freq=sac.train_freq,
-        gradient_steps=sac.gradient_steps,
+        gradient_steps=sac.gradient_steps * n_envs,
         action_noise=noise,
         ent_coef=f"auto_{sac.initial_temperature}",
         target_entropy="auto" if sac.target_entropy is None else sac.target_entropy,

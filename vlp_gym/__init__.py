@@ -13,6 +13,7 @@ from vlp_gym.tasks.metaworld import TASKS
 
 if TYPE_CHECKING:
     from vlp_gym.envs.factory import wrap
+    from vlp_gym.envs.vector import wrap_vector
     from vlp_gym.types import Labeler, Labels, Pair, Scene, Scorer, Segment, Task
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ _LAZY = {
     "Segment": "vlp_gym.types",
     "Task": "vlp_gym.types",
     "wrap": "vlp_gym.envs.factory",
+    "wrap_vector": "vlp_gym.envs.vector",
 }
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Segment",
     "Task",
     "wrap",
+    "wrap_vector",
 ]
 
 
@@ -60,6 +63,7 @@ for _task in TASKS:
     gym.register(
         id=f"vlp/{_task}",
         entry_point="vlp_gym.envs.factory:make_metaworld",
+        vector_entry_point="vlp_gym.envs.vector:make_metaworld_vector",
         max_episode_steps=MAX_EPISODE_STEPS,
         kwargs={"task": _task},
     )

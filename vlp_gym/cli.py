@@ -1,4 +1,4 @@
-"""The command `vlp`: collect and export data, train and evaluate a preference model, label, look at the machine."""
+"""The command `vlp`: collect and export data, train and evaluate a preference model, label, replay, look at the machine."""
 
 import re
 import sys
@@ -28,6 +28,8 @@ COMMANDS = {
     "evaluate": "vlp_gym.training.evaluation:evaluate",
     "attention": "vlp_gym.training.attention:attention",
     "label": "vlp_gym.training.labelling:label",
+    "replay": "vlp_gym.envs.replay:replay",
+    "scores": "vlp_gym.labelers.store:export_scores",
     "export": "vlp_gym.training.export:export",
     "instructions": "vlp_gym.tasks.authoring:author",
     "doctor": "vlp_gym.doctor:doctor",

@@ -60,6 +60,7 @@ class Episode:
         snapshots: simulator state AFTER each action, float64 [steps, state] (see `Scene.snapshot`).
         constants: what the simulator fixed for this episode at reset (see `Scene.constants`).
         success: whether the simulator said success after each action, bool [steps].
+        env: number of the env within its vector; 0 where there is one.
     """
 
     number: int
@@ -69,6 +70,7 @@ class Episode:
     snapshots: NDArray[Any]
     constants: dict[str, NDArray[Any]]
     success: NDArray[np.bool_]
+    env: int = 0
 
     def __len__(self) -> int:
         """Return the number of recorded steps."""

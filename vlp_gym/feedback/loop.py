@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -12,12 +12,19 @@ from numpy.typing import NDArray
 
 from vlp_gym.errors import FeedbackError
 from vlp_gym.feedback.config import FeedbackConfig
-from vlp_gym.feedback.queries import disagreement_queries, uniform_queries
+from vlp_gym.feedback.queries import (
+    choose_queries,
+    disagreement,
+    member_logits,
+    uniform_queries,
+)
 from vlp_gym.feedback.recorder import Recorder
 from vlp_gym.feedback.session import SessionRecord, counts, label_accuracy, label_share
 from vlp_gym.feedback.table import LabelTable
+from vlp_gym.reward.entropy import StateEntropy
 from vlp_gym.reward.learner import RewardLearner
-from vlp_gym.types import Labeler, Labels, Pair, Status, Task
+from vlp_gym.reward.preferences import Preferences
+from vlp_gym.types import Episode, Labeler, Labels, Pair, Status, Task
 
 logger = logging.getLogger(__name__)
 
@@ -26,42 +33,51 @@ class FeedbackLoop:
     """Turns a labeler's comparisons of what the agent did into a reward (PEBBLE).
 
     Call `begin_episode` at a reset, `observe` after every step, `session` when `session_due`, and
-    `reward` for what to pay.
+    `reward` for what to pay. Several envs share one loop: each says which one it is.
 
     Args:
         config: when to ask, and how to fit.
-        task: what the labeler is asked about.
+        tasks: what the labeler is asked about: one task, or that of each env. Envs with the same `Task` object
+            are compared with each other, others are not.
         labeler: who answers. If it has `seconds`, a mapping of part to time of its last call,
             sessions report it; if it has `state_dict` and `load_state_dict`, they are called too.
         ensemble: what learns the reward.
         seed_sequence: decides the queries.
 
     Attributes:
+        tasks: that of each env.
         recorder: the latest episodes.
         table: all labels.
         version: fits so far; the reward function changed when it did.
         history: `SessionRecord.to_dict()` of every session.
         on_session: called with the record of each session after it.
+        on_episode: called with each episode that ends.
     """
 
     def __init__(
         self,
         config: FeedbackConfig,
-        task: Task,
+        tasks: Task | Sequence[Task],
         labeler: Labeler,
         ensemble: RewardLearner,
         seed_sequence: np.random.SeedSequence,
     ) -> None:
-        self.config, self.task, self.labeler = config, task, labeler
+        self.config, self.labeler = config, labeler
+        self.tasks = (tasks,) if isinstance(tasks, Task) else tuple(tasks)
         self.on_session: list[Callable[[SessionRecord], None]] = []
+        self.on_episode: list[Callable[[Episode], None]] = []
+        if not config.budget:
+            logger.warning("the budget is 0: nobody is ever asked, and no reward is learned")
         self.restart(ensemble, seed_sequence)
 
     def restart(self, ensemble: RewardLearner, seed_sequence: np.random.SeedSequence) -> None:
         """Forget all and begin again with another learner and other queries; listeners stay."""
         self.ensemble = ensemble
-        self.recorder = Recorder(self.config.recent_episodes)
+        self.recorder = Recorder(self.config.recent_episodes, len(self.tasks), self.on_episode)
         self.table = LabelTable()
+        self.novelty = StateEntropy(self.config.neighbours) if self.config.unsupervised else None
         self.version = 0
+        self._is_due = False
         self.history: list[dict[str, Any]] = []
         self._rng = np.random.default_rng(seed_sequence)
 
@@ -80,9 +96,11 @@ class FeedbackLoop:
         """Queries that may still be asked."""
         return self.config.budget - self.n_queries
 
-    def begin_episode(self, constants: dict[str, NDArray[Any]] | None = None) -> None:
-        """Start an episode; `constants` as in `Scene.constants`."""
-        self.recorder.begin(constants)
+    def begin_episode(
+        self, constants: dict[str, NDArray[Any]] | None = None, env: int = 0
+    ) -> None:
+        """Start an episode of an env; `constants` as in `Scene.constants`."""
+        self.recorder.begin(constants, env)
 
     def observe(
         self,
@@ -91,23 +109,44 @@ class FeedbackLoop:
         env_reward: float,
         snapshot: NDArray[Any],
         success: bool,
+        env: int = 0,
     ) -> None:
         """Record a step; arguments as in `Recorder.add`."""
-        self.recorder.add(obs, action, env_reward, snapshot, success)
+        self.recorder.add(obs, action, env_reward, snapshot, success, env)
+        self._is_due = self._is_due or self.config.is_due(self.steps)
+        if self.novelty is not None:
+            self.novelty.add(obs)
 
-    def end_episode(self) -> None:
-        """End the episode; also done by the next `begin_episode`."""
-        self.recorder.end()
+    def end_episode(self, env: int = 0) -> None:
+        """End the episode of an env; also done by its next `begin_episode`."""
+        self.recorder.end(env)
 
-    def session_due(self, step: int | None = None) -> bool:
-        """Return whether a session belongs after env step `step`, by default the latest one."""
-        return self.budget_left > 0 and self.config.is_due(self.steps if step is None else step)
+    @property
+    def session_due(self) -> bool:
+        """Whether a step that a session belongs after was observed since the last one."""
+        return self._is_due and self.budget_left > 0
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether steps are paid by how new their states are (`FeedbackConfig.unsupervised`)."""
+        return self.novelty is not None
 
     def reward(self, obs: Float[np.ndarray, " obs"], action: Float[np.ndarray, " action"]) -> float:
-        """Return what a step is worth; 0 before the first fit."""
-        if not self.version:
-            return 0.0
-        return float(self.ensemble(obs[None], action[None])[0])
+        """Return what a step is worth; 0 before the first fit, unless pre-training pays it."""
+        return float(self.rewards(obs[None], action[None])[0])
+
+    def rewards(
+        self, obs: Float[np.ndarray, "steps obs"], action: Float[np.ndarray, "steps action"]
+    ) -> Float[np.ndarray, " steps"]:
+        """Return what steps are worth, float32; arguments as in `Recorder.add`."""
+        if self.version:
+            reward = self.ensemble(obs, action)
+            bonus = self.config.bonus_at(self.steps)
+            # What the members say is asked again for RUNE only, which is off by default.
+            return reward + bonus * self.ensemble.per_member(obs, action).std(0) if bonus else reward
+        if self.novelty is not None and len(self.novelty):
+            return self.novelty(obs)
+        return np.zeros(len(obs), np.float32)
 
     def session(self) -> SessionRecord:
         """Ask about the next pairs, fit the reward to all labels so far, and return what happened.
@@ -122,8 +161,9 @@ class FeedbackLoop:
             raise FeedbackError(
                 f"the budget of {self.config.budget} queries is spent; raise FeedbackConfig.budget"
             )
+        self._is_due = False
         started = perf_counter()
-        pairs = self._choose(min(self.config.queries_per_session, self.budget_left))
+        pairs = self._choose(min(self.config.queries_at(self.steps), self.budget_left))
         asked = perf_counter()
         labels, problem = self._ask(pairs)
         answered = perf_counter()
@@ -136,7 +176,7 @@ class FeedbackLoop:
             labeler=name_of(self.labeler),
             seconds=seconds_each,
         )
-        fit = self._fit() if labels.labelled.any() else {}
+        fit = self._fit(len(pairs)) if labels.labelled.any() else {}
         seconds = {
             "query": asked - started,
             **(dict(getattr(self.labeler, "seconds", {})) if problem is None else {}),
@@ -152,12 +192,17 @@ class FeedbackLoop:
         return record
 
     def _choose(self, n_pairs: int) -> list[Pair]:
-        episodes, length = self.recorder.episodes(), self.config.segment_length
         if self.config.query == "uniform" or not self.version:
-            return uniform_queries(episodes, n_pairs, length, self.task, self._rng)
-        n_candidates = n_pairs * self.config.candidates_per_query
-        candidates = uniform_queries(episodes, n_candidates, length, self.task, self._rng)
-        return disagreement_queries(candidates, n_pairs, self.ensemble.per_member)
+            return self._cut(n_pairs)
+        candidates = self._cut(n_pairs * self.config.candidates_per_query)
+        asked = self.table.segments("obs")
+        return choose_queries(
+            self.config.query, candidates, n_pairs, self.ensemble.per_member, asked
+        )
+
+    def _cut(self, n_pairs: int) -> list[Pair]:
+        episodes, length = self.recorder.episodes(), self.config.segment_length
+        return uniform_queries(episodes, n_pairs, length, self.tasks, self._rng)
 
     def _ask(self, pairs: list[Pair]) -> tuple[Labels, Exception | None]:
         try:
@@ -173,9 +218,13 @@ class FeedbackLoop:
             return Labels(nothing, np.full(len(pairs), Status.FAILED, np.int8)), error
         return labels, None
 
-    def _fit(self) -> dict[str, float]:
-        how = self.ensemble.fit(self.table.preferences(), self.config.fit)
+    def _fit(self, n_queries: int) -> dict[str, float]:
+        unlabelled = None
+        if self.config.fit.pseudo_ratio:
+            unlabelled = _unlabelled(self._cut(n_queries * self.config.unlabelled_per_query))
+        how = self.ensemble.fit(self.table.preferences(), self.config.fit, unlabelled)
         self.version += 1
+        self.novelty = None  # from here on steps are paid by what was learned
         return how
 
     def _record(
@@ -196,6 +245,7 @@ class FeedbackLoop:
             label_share=label_share(labels),
             fit_accuracy=_finite(fit.get("accuracy")),
             fit_loss=_finite(fit.get("loss")),
+            **self._opinions(pairs),
             fit_updates=int(fit.get("updates", 0)),
             version=self.version,
             seconds={part: round(duration, 6) for part, duration in seconds.items()},
@@ -216,6 +266,17 @@ class FeedbackLoop:
             listener(record)
         return record
 
+    def _opinions(self, pairs: list[Pair]) -> dict[str, float | None]:
+        if not self.version:
+            return {"spread": None, "agreement": None}
+        logit = member_logits(pairs, self.ensemble.per_member)
+        prefers_second = logit > 0
+        of_one_mind = prefers_second.all(0) | ~prefers_second.any(0)
+        return {
+            "spread": float(disagreement(logit).mean()),
+            "agreement": float(of_one_mind.mean()),
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the rest of a run depends on, as arrays, numbers and texts."""
         state = {
@@ -223,6 +284,8 @@ class FeedbackLoop:
             "table": self.table.state_dict(),
             "ensemble": self.ensemble.state_dict(),
             "version": self.version,
+            "is_due": self._is_due,
+            "novelty": None if self.novelty is None else self.novelty.state_dict(),
             "history": [dict(record) for record in self.history],
             "rng": self._rng.bit_generator.state,
         }
@@ -236,6 +299,11 @@ class FeedbackLoop:
         self.table.load_state_dict(state["table"])
         self.ensemble.load_state_dict(state["ensemble"])
         self.version = int(state["version"])
+        self._is_due = bool(state["is_due"])
+        if state["novelty"] is None:
+            self.novelty = None
+        elif self.novelty is not None:
+            self.novelty.load_state_dict(state["novelty"])
         self.history = [dict(record) for record in state["history"]]
         self._rng.bit_generator.state = state["rng"]
         if hasattr(self.labeler, "load_state_dict") and "labeler" in state:
@@ -245,6 +313,12 @@ class FeedbackLoop:
 def name_of(labeler: Labeler) -> str:
     """Return what the label table calls a labeler: its `name`, else its class."""
     return str(getattr(labeler, "name", type(labeler).__name__))
+
+
+def _unlabelled(pairs: list[Pair]) -> Preferences:
+    obs = np.stack([[pair.first.obs, pair.second.obs] for pair in pairs])
+    action = np.stack([[pair.first.action, pair.second.action] for pair in pairs])
+    return Preferences(obs, action, np.full(len(pairs), 0.5, np.float32))
 
 
 def _finite(value: float | None) -> float | None:

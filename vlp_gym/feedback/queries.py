@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
 
 from vlp_gym.types import Episode, Pair, Segment, Task
 
@@ -13,9 +14,23 @@ Predictor = Callable[
 ]
 """Reward of every step by every member."""
 
+QUERIES = (
+    "uniform",
+    "disagreement",
+    "entropy",
+    "k-center",
+    "disagreement+k-center",
+    "entropy+k-center",
+)
+"""How pairs are chosen, see `FeedbackConfig.query`; PEBBLE's six (BPref reward_model.py)."""
+
 
 def uniform_queries(
-    episodes: Sequence[Episode], n_pairs: int, length: int, task: Task, rng: np.random.Generator
+    episodes: Sequence[Episode],
+    n_pairs: int,
+    length: int,
+    tasks: Task | Sequence[Task],
+    rng: np.random.Generator,
 ) -> list[Pair]:
     """Return pairs of two different segments, every cut of every episode as likely as any other.
 
@@ -23,55 +38,194 @@ def uniform_queries(
         episodes: what to cut from.
         n_pairs: pairs wanted.
         length: steps of a segment.
-        task: what the labeler is asked about.
+        tasks: what the labeler is asked about; several: that of each env (`Episode.env`). Only
+            segments of the same task make a pair.
         rng: source of randomness.
 
     Raises:
-        ValueError: there are no two different segments of that length.
+        ValueError: there are no two different segments of that length and of one task.
     """
-    cuts = np.array([max(0, len(episode) - length + 1) for episode in episodes], np.int64)
-    n_cuts = int(cuts.sum())
-    if n_cuts < 2:
-        longest = max(map(len, episodes), default=0)
-        raise ValueError(
-            f"segment length is {length} but the longest episode so far has {longest} steps, so no "
-            "two different segments can be cut; lower FeedbackConfig.segment_length or record "
-            "longer episodes"
-        )
-    first = rng.integers(n_cuts, size=n_pairs)
+    cuts = Cuts(episodes, length, [tasks] if isinstance(tasks, Task) else tasks)
+    first = cuts.draw(n_pairs, rng)
     # A draw from the others: the same cut twice teaches nothing.
-    second = (first + rng.integers(1, n_cuts, size=n_pairs)) % n_cuts
-    ends = np.cumsum(cuts)
-
-    def cut(number: int) -> Segment:
-        row = int(np.searchsorted(ends, number, side="right"))
-        return Segment(episodes[row], int(number - ends[row] + cuts[row]), length)
-
+    second = cuts.ahead(first, rng.integers(1, cuts.n_same(first)))
     return [
-        Pair(cut(a), cut(b), task) for a, b in zip(first.tolist(), second.tolist(), strict=True)
+        Pair(cuts.segment(a), cuts.segment(b), cuts.task(a))
+        for a, b in zip(first.tolist(), second.tolist(), strict=True)
     ]
 
 
-def disagreement_queries(
-    candidates: Sequence[Pair], n_pairs: int, per_member: Predictor
-) -> list[Pair]:
-    """Return the candidates about whose label the members disagree most, in order of candidates.
+class Cuts:
+    """All segments of one length that episodes hold, numbered such that those of a task are side by side."""
 
-    Disagreement is the standard deviation over members of the probability that the second segment
-    is preferred (PEBBLE 4.2; BPref `disagreement_sampling`).
+    def __init__(self, episodes: Sequence[Episode], length: int, tasks: Sequence[Task]) -> None:
+        kinds: list[Task] = []
+        for task in tasks:
+            if not any(task is kind for kind in kinds):
+                kinds.append(task)
+        by_kind = [
+            [episode for episode in episodes if _task_of(episode, tasks) is kind] for kind in kinds
+        ]
+        counts = [[max(0, len(each) - length + 1) for each in group] for group in by_kind]
+        # One lone cut of a task has no partner.
+        usable = [number for number, count in enumerate(counts) if sum(count) > 1]
+        if not usable:
+            longest = max(map(len, episodes), default=0)
+            raise ValueError(
+                f"segment length is {length} but the longest episode so far has {longest} steps, so no "
+                "two different segments can be cut; lower FeedbackConfig.segment_length or record "
+                "longer episodes"
+            )
+        self._length, self._kinds = length, [kinds[number] for number in usable]
+        self._episodes = [episode for number in usable for episode in by_kind[number]]
+        self._counts = np.concatenate([np.array(counts[number], np.int64) for number in usable])
+        self._ends = np.cumsum(self._counts)
+        self._kind_ends = np.cumsum([sum(counts[number]) for number in usable])
+
+    def draw(self, n_cuts: int, rng: np.random.Generator) -> Int[np.ndarray, " cuts"]:
+        """Return numbers of cuts, each as likely as any other."""
+        return rng.integers(int(self._ends[-1]), size=n_cuts)
+
+    def n_same(self, cut: Int[np.ndarray, " cuts"]) -> Int[np.ndarray, " cuts"]:
+        """Return how many cuts are of the same task, itself included."""
+        kind = self._kind(cut)
+        return np.asarray(self._kind_ends[kind] - self._kind_starts[kind])
+
+    def ahead(
+        self, cut: Int[np.ndarray, " cuts"], by: Int[np.ndarray, " cuts"]
+    ) -> Int[np.ndarray, " cuts"]:
+        """Return the cuts that come so much later, going round within the task."""
+        start = self._kind_starts[self._kind(cut)]
+        return np.asarray(start + (cut - start + by) % self.n_same(cut))
+
+    def segment(self, cut: int) -> Segment:
+        """Return a cut as a segment."""
+        row = int(np.searchsorted(self._ends, cut, side="right"))
+        start = int(cut - self._ends[row] + self._counts[row])
+        return Segment(self._episodes[row], start, self._length)
+
+    def task(self, cut: int) -> Task:
+        """Return what a cut is judged by."""
+        return self._kinds[int(self._kind(np.array(cut)))]
+
+    def _kind(self, cut: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.asarray(np.searchsorted(self._kind_ends, cut, side="right"))
+
+    @property
+    def _kind_starts(self) -> NDArray[np.int64]:
+        return np.concatenate([[0], self._kind_ends[:-1]])
+
+
+def _task_of(episode: Episode, tasks: Sequence[Task]) -> Task:
+    return tasks[episode.env] if len(tasks) > 1 else tasks[0]
+
+
+def choose_queries(
+    query: str,
+    candidates: Sequence[Pair],
+    n_pairs: int,
+    per_member: Predictor,
+    asked: Float[np.ndarray, "asked 2 steps obs"] | None = None,
+) -> list[Pair]:
+    """Return the candidates that a query of this name asks about, in order of candidates.
 
     Args:
+        query: a name in `QUERIES`; "uniform" takes the first ones.
         candidates: pairs to choose from.
         n_pairs: pairs wanted.
         per_member: reward of steps by each member, such as `RewardEnsemble.per_member`.
+        asked: observations of the pairs that were asked about already, which k-center keeps away from; None: no pair.
     """
-    segments = [segment for pair in candidates for segment in (pair.first, pair.second)]
+    if query == "uniform":
+        return list(candidates[:n_pairs])
+    worth, _, spread_out = query.partition("+")
+    chosen = list(range(len(candidates)))
+    if worth != "k-center":
+        measure = disagreement if worth == "disagreement" else entropy
+        # The better half, then the most different ones of it (BPref, sampling schemes 4 and 5).
+        n_kept = max(n_pairs, len(candidates) // 2) if spread_out else n_pairs
+        chosen = highest(measure(member_logits(candidates, per_member)), n_kept)
+    if worth == "k-center" or spread_out:
+        obs = np.stack([[pair.first.obs, pair.second.obs] for pair in candidates])
+        picked = k_center(_flat(obs[chosen]), _flat(obs[:0] if asked is None else asked), n_pairs)
+        chosen = sorted(chosen[index] for index in picked)
+    return [candidates[index] for index in chosen]
+
+
+def member_logits(
+    pairs: Sequence[Pair], per_member: Predictor
+) -> Float[np.ndarray, "members pairs"]:
+    """Return each member's log-odds that the second segment is preferred (Bradley-Terry)."""
+    segments = [segment for pair in pairs for segment in (pair.first, pair.second)]
     reward = per_member(
         np.concatenate([segment.obs for segment in segments]),
         np.concatenate([segment.action for segment in segments]),
     )
-    sums = reward.reshape(len(reward), len(candidates), 2, -1).sum(-1, dtype=np.float64)
-    # tanh(x / 2) is 2 sigmoid(x) - 1, and does not overflow.
-    spread = np.tanh((sums[..., 1] - sums[..., 0]) / 2).std(0)
-    chosen = np.argsort(-spread, kind="stable")[:n_pairs]
-    return [candidates[index] for index in sorted(chosen)]
+    sums = reward.reshape(len(reward), len(pairs), 2, -1).sum(-1, dtype=np.float64)
+    return np.asarray(sums[..., 1] - sums[..., 0])
+
+
+def disagreement(logit: Float[np.ndarray, "members pairs"]) -> Float[np.ndarray, " pairs"]:
+    """Return the standard deviation over members of the probability of the second segment (PEBBLE 4.2).
+
+    >>> disagreement(np.array([[40.0, 0.0], [-40.0, 0.0]])).tolist()
+    [0.5, 0.0]
+    """
+    # (1 + tanh(x / 2)) / 2 is the sigmoid of x, and does not overflow.
+    return np.asarray(np.tanh(logit / 2).std(0) / 2)
+
+
+def entropy(logit: Float[np.ndarray, "members pairs"]) -> Float[np.ndarray, " pairs"]:
+    """Return the mean over members of the entropy of their answer, in nats (PEBBLE 4.2).
+
+    >>> entropy(np.array([[0.0, 800.0]])).round(4).tolist()
+    [0.6931, 0.0]
+    """
+    # H(sigmoid(x)) = softplus(|x|) - |x| sigmoid(|x|) = log(1 + e^-a) + a e^-a / (1 + e^-a) for a = |x|.
+    size = np.abs(logit)
+    rare = np.exp(-size)
+    return np.asarray((np.log1p(rare) + size * rare / (1 + rare)).mean(0))
+
+
+def highest(worth: Float[np.ndarray, " pairs"], n_pairs: int) -> list[int]:
+    """Return the indices of the highest values, in order of index; of equals the first.
+
+    >>> highest(np.array([1.0, 3.0, 2.0, 3.0]), 2)
+    [1, 3]
+    """
+    return sorted(np.argsort(-worth, kind="stable")[:n_pairs].tolist())
+
+
+def k_center(
+    points: Float[np.ndarray, "points numbers"],
+    taken: Float[np.ndarray, "taken numbers"],
+    n_points: int,
+) -> list[int]:
+    """Return points that lie far from what is taken and from each other, greedily, in order of choice.
+
+    Each choice is the point with the largest distance to its nearest neighbour among the taken ones and those chosen
+    before (Sener and Savarese, 2018). With nothing taken, the first point is the first choice.
+
+    >>> k_center(np.array([[0.0], [1.0], [5.0], [6.0]]), np.array([[0.0]]), 2)
+    [3, 1]
+    """
+    nearest = squared_distances(points, taken).min(1) if len(taken) else np.full(len(points), np.inf)
+    chosen: list[int] = []
+    for _ in range(min(n_points, len(points))):
+        chosen.append(int(nearest.argmax()))
+        gap = points - points[chosen[-1]]
+        nearest = np.minimum(nearest, (gap * gap).sum(-1))
+        nearest[chosen] = -1.0
+    return chosen
+
+
+def squared_distances(
+    points: Float[np.ndarray, "points numbers"], others: Float[np.ndarray, "others numbers"]
+) -> Float[np.ndarray, "points others"]:
+    """Return the squared Euclidean distance of every point to every other."""
+    lengths = (points * points).sum(-1)[:, None] + (others * others).sum(-1)
+    return np.asarray((lengths - 2 * points @ others.T).clip(min=0.0))
+
+
+def _flat(obs: Float[np.ndarray, "pairs 2 steps obs"]) -> Float[np.ndarray, "pairs numbers"]:
+    return obs.reshape(len(obs), -1).astype(np.float64)

@@ -1,6 +1,7 @@
 """Records what an agent does, as episodes to cut segments from."""
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,34 +17,42 @@ COLUMNS = ("obs", "action", "env_reward", "snapshots", "success")
 
 
 class Recorder:
-    """Keeps the latest episodes and the one that is running.
+    """Keeps the latest episodes of all envs and the ones that are running.
 
     A step costs its snapshot and 5 bytes beside observation and action (float32); an episode costs
     its constants. On Meta-World that is about 200 bytes a step.
 
     Args:
         recent_episodes: finished episodes that are kept, the latest ones.
+        n_envs: envs that are recorded side by side.
+        on_episode: called with every episode that ends.
     """
 
-    def __init__(self, recent_episodes: int = 100) -> None:
+    def __init__(
+        self,
+        recent_episodes: int = 100,
+        n_envs: int = 1,
+        on_episode: Sequence[Callable[[Episode], None]] = (),
+    ) -> None:
         self._finished: deque[Episode] = deque(maxlen=recent_episodes)
-        self._columns: dict[str, GrowingArray] = {}
-        self._constants: dict[str, NDArray[Any]] = {}
-        self._number = 0
+        self._running = [_Running(env) for env in range(n_envs)]
+        self._next_number = 0
         self._n_steps = 0
+        self._on_episode = on_episode
 
     def __len__(self) -> int:
         """Return the number of steps recorded since the start, forgotten ones included."""
         return self._n_steps
 
-    def begin(self, constants: dict[str, NDArray[Any]] | None = None) -> None:
-        """Start an episode; one that is running ends here.
+    def begin(self, constants: dict[str, NDArray[Any]] | None = None, env: int = 0) -> None:
+        """Start an episode of an env; one that is running there ends here.
 
         Args:
             constants: what the simulator fixed at reset (`Scene.constants`).
+            env: number of the env.
         """
-        self.end()
-        self._constants = dict(constants or {})
+        self.end(env)
+        self._running[env].constants = dict(constants or {})
 
     def add(
         self,
@@ -52,6 +61,7 @@ class Recorder:
         env_reward: float,
         snapshot: NDArray[Any],
         success: bool,
+        env: int = 0,
     ) -> None:
         """Record a step.
 
@@ -61,6 +71,7 @@ class Recorder:
             env_reward: the simulator's reward.
             snapshot: simulator state after the action (`Scene.snapshot`), [state].
             success: whether the simulator says success after the action.
+            env: number of the env.
 
         Raises:
             FeedbackError: a number that is not finite, or a shape that changed.
@@ -70,66 +81,95 @@ class Recorder:
                 f"step {len(self)} of the run has an observation, action or reward that is NaN or "
                 "infinite; the env or the policy has diverged, nothing of this step was recorded"
             )
-        row = (obs, action, env_reward, snapshot, success)
+        running = self._running[env]
+        if not len(running):
+            running.number = self._next_number
+        running.add((obs, action, env_reward, snapshot, success))
+        if len(running) == 1:
+            self._next_number += 1
+        self._n_steps += 1
+
+    def end(self, env: int = 0) -> None:
+        """End the running episode of an env and keep it, unless it has no step."""
+        running = self._running[env]
+        if len(running):
+            episode = running.episode()
+            self._finished.append(episode)
+            running.clear()
+            for listener in self._on_episode:
+                listener(episode)
+
+    def episodes(self) -> list[Episode]:
+        """Return the latest episodes, oldest first; last the running ones as far as they have come."""
+        return [*self._finished, *(each.episode() for each in self._running if len(each))]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the kept episodes and counters, as arrays and numbers."""
+        return {
+            "episodes": [_episode_state(episode) for episode in self._finished],
+            "running": [each.state_dict() for each in self._running],
+            "next_number": self._next_number,
+            "n_steps": self._n_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state_dict()`, in the middle of episodes if it was taken there."""
+        self._finished.clear()
+        self._finished.extend(Episode(**each) for each in state["episodes"])
+        for running, each in zip(self._running, state["running"], strict=True):
+            running.load_state_dict(each)
+        self._next_number = int(state["next_number"])
+        self._n_steps = int(state["n_steps"])
+
+
+class _Running:
+    """The running episode of one env."""
+
+    def __init__(self, env: int) -> None:
+        self.number, self.env = 0, env
+        self.constants: dict[str, NDArray[Any]] = {}
+        self._columns: dict[str, GrowingArray] = {}
+
+    def __len__(self) -> int:
+        return len(self._columns["success"]) if self._columns else 0
+
+    def add(self, row: tuple[Any, ...]) -> None:
         if not self._columns:
-            self._columns = _columns_for(obs, action, snapshot)
-        n_complete = self.n_open
+            self._columns = _columns_for(row[0], row[1], row[3])
+        n_complete = len(self)
         try:
             for column, value in zip(self._columns.values(), row, strict=True):
                 column.append(value)
         except FeedbackError:
             self._cut_back(n_complete)
             raise
-        self._n_steps += 1
 
     def _cut_back(self, n_rows: int) -> None:
         for column in self._columns.values():
             column.truncate(n_rows)
 
-    @property
-    def n_open(self) -> int:
-        """Steps of the running episode."""
-        return len(self._columns["success"]) if self._columns else 0
+    def clear(self) -> None:
+        self._cut_back(0)
 
-    def end(self) -> None:
-        """End the running episode and keep it, unless it has no step."""
-        if self.n_open:
-            self._finished.append(self._open())
-            self._number += 1
-            self._cut_back(0)
-
-    def episodes(self) -> list[Episode]:
-        """Return the latest episodes, oldest first; last the running one as far as it has come."""
-        return [*self._finished, self._open()] if self.n_open else list(self._finished)
-
-    def _open(self) -> Episode:
+    def episode(self) -> Episode:
         arrays = {name: self._columns[name].rows.copy() for name in COLUMNS}
-        return Episode(number=self._number, constants=self._constants, **arrays)
+        return Episode(number=self.number, constants=self.constants, env=self.env, **arrays)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the kept episodes and counters, as arrays and numbers."""
         return {
-            "episodes": [_episode_state(episode) for episode in self.episodes()],
-            "has_open": self.n_open > 0,
-            "constants": dict(self._constants),
-            "number": self._number,
-            "n_steps": self._n_steps,
+            "constants": dict(self.constants),
+            "episode": _episode_state(self.episode()) if len(self) else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state_dict()`, in the middle of an episode if it was taken there."""
-        episodes = [Episode(**each) for each in state["episodes"]]
-        running = episodes.pop() if state["has_open"] else None
-        self._finished.clear()
-        self._finished.extend(episodes)
-        self._columns = {}
-        self._constants = dict(state["constants"])
-        self._number = int(state["number"])
-        if running is not None:
-            self._columns = _columns_for(running.obs[0], running.action[0], running.snapshots[0])
-            for name, column in self._columns.items():
-                column.extend(getattr(running, name))
-        self._n_steps = int(state["n_steps"])
+        self.constants, self._columns = dict(state["constants"]), {}
+        if state["episode"] is None:
+            return
+        running = Episode(**state["episode"])
+        self.number = running.number
+        self._columns = _columns_for(running.obs[0], running.action[0], running.snapshots[0])
+        for name, column in self._columns.items():
+            column.extend(getattr(running, name))
 
 
 def _columns_for(
@@ -146,4 +186,9 @@ def _columns_for(
 
 def _episode_state(episode: Episode) -> dict[str, Any]:
     arrays = {name: getattr(episode, name) for name in COLUMNS}
-    return {"number": episode.number, "constants": dict(episode.constants), **arrays}
+    return {
+        "number": episode.number,
+        "constants": dict(episode.constants),
+        "env": episode.env,
+        **arrays,
+    }

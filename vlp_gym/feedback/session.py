@@ -37,6 +37,10 @@ class SessionRecord:
     """Share of all labels that the members agree with, in the last epoch of the fit."""
     fit_loss: float | None
     """Preference loss in the last epoch of the fit."""
+    spread: float | None
+    """Deviation over members of the probability of a label, mean over this session's pairs, after the fit."""
+    agreement: float | None
+    """Share of this session's pairs of which all members prefer the same side, after the fit."""
     fit_updates: int
     """Updates of the fit; 0 when there was nothing new to fit to."""
     version: int

@@ -106,8 +106,8 @@ class LabelTable:
         """Names of the columns, those of the labeler last."""
         return list(dict.fromkeys([*KINDS, *(name for row in self._rows for name in row)]))
 
-    def segments(self, name: str) -> NDArray[np.float32]:
-        """Return `obs` or `action` of both segments of every query, [queries, 2, steps, ...]."""
+    def segments(self, name: str) -> NDArray[Any]:
+        """Return a column of `SEGMENTS`, a view [queries, 2, steps, ...]; there must be a query."""
         return self._segments[name].rows
 
     def preferences(self) -> Preferences:

@@ -1,5 +1,6 @@
 """The labeler that looks: draws both segments and compares what a scorer says of them."""
 
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,12 +9,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from vlp_gym.errors import FeedbackError
+from vlp_gym.labelers.store import Question, ScoreStore, question_of
 from vlp_gym.types import Frames, Labels, Pair, Scorer, Segment, Status, Task
 
 
 @runtime_checkable
 class Drawer(Protocol):
-    """The part of a `Scene` that labels need."""
+    """The part of a `Scene` that labels need; one with an `identity` can be remembered by a `ScoreStore`."""
 
     def draw(self, constants: dict[str, NDArray[Any]], snapshots: NDArray[Any]) -> Frames:
         """Draw snapshots [frames, state] of one episode, uint8 [frames, height, width, 3]."""
@@ -51,26 +53,29 @@ class ScoreLabeler:
 
     Args:
         scorer: says how well a clip follows the task.
-        scene: draws the snapshots that the recorder kept.
+        scene: draws the snapshots that the recorder kept; several: that of each env of a vector.
         soft: whether a label is a probability, sigmoid(difference / temperature), or 0 or 1.
         temperature: score difference that makes one unit of log-odds.
         tie_band: differences smaller than this are labelled 0.5.
         batch: clips scored at once.
+        store: where scores are looked up and kept; None: nowhere.
 
     Attributes:
         scorer: as given.
-        scene: as given.
+        scene: as given, the first of several.
+        store: as given.
         seconds: time of the last call by part, "draw" and "score".
     """
 
     def __init__(
         self,
         scorer: Scorer,
-        scene: Drawer,
+        scene: Drawer | Sequence[Drawer],
         soft: bool = True,
         temperature: float = 1.0,
         tie_band: float = 0.0,
         batch: int = 16,
+        store: ScoreStore | None = None,
     ) -> None:
         if not temperature > 0 or tie_band < 0:
             raise ValueError(
@@ -79,16 +84,27 @@ class ScoreLabeler:
             )
         self.name = str(getattr(scorer, "name", type(scorer).__name__))
         self.seconds: dict[str, float] = {}
-        self.scorer, self.scene = scorer, scene
+        self._scenes = scene if isinstance(scene, Sequence) else [scene]
+        self.scorer, self.scene = scorer, self._scenes[0]
         self._soft, self._temperature, self._tie_band = soft, temperature, tie_band
-        self._batch = batch
+        self._batch, self.store = batch, store
+        if store is not None and not all(hasattr(each, "identity") for each in self._scenes):
+            raise ValueError(
+                "a score store needs a scene that says what it draws (`identity`); leave the store out, or give the "
+                "scene one"
+            )
 
     def __call__(self, pairs: list[Pair]) -> Labels:
-        """Label pairs; `extra` holds "first_score" and "second_score"."""
+        """Label pairs; `extra` holds "first_score" and "second_score", with a store also the address of each."""
         score = self._scores(pairs)
         first = np.array([score[_key(pair.first, pair.task)] for pair in pairs], np.float64)
         second = np.array([score[_key(pair.second, pair.task)] for pair in pairs], np.float64)
-        return labels_of(first, second, self._soft, self._temperature, self._tie_band)
+        labels = labels_of(first, second, self._soft, self._temperature, self._tie_band)
+        if self.store is not None:
+            for name in ("first", "second"):
+                asked = [self._question(getattr(pair, name), pair.task) for pair in pairs]
+                labels.extra[f"{name}_address"] = np.array([each.address.hex() for each in asked])
+        return labels
 
     def _scores(self, pairs: list[Pair]) -> dict[tuple[int, ...], float]:
         self.seconds = {"draw": 0.0, "score": 0.0}
@@ -105,14 +121,39 @@ class ScoreLabeler:
             for at in range(0, len(keys), self._batch):
                 block = keys[at : at + self._batch]
                 segments = [asked[key][0] for key in block]
-                values = self._score(segments, asked[block[0]][1])
-                scores.update(zip(block, values.tolist(), strict=True))
+                values = self._known_or_scored(segments, asked[block[0]][1])
+                scores.update(zip(block, values, strict=True))
         return scores
+
+    def _known_or_scored(self, segments: list[Segment], task: Task) -> list[float]:
+        if self.store is None:
+            return [float(score) for score in self._score(segments, task)]
+        # Blocks do not depend on what is known, and are kept whole: a run that goes on after a kill in the middle of a
+        # session scores the rest in the same batches, so with the same rounding.
+        questions = [self._question(each, task) for each in segments]
+        known = self.store.find(questions)
+        missing = [row for row, score in enumerate(known) if score is None]
+        if missing:
+            started = perf_counter()
+            scored = self._score([segments[row] for row in missing], task).tolist()
+            asked = [questions[row] for row in missing]
+            self.store.add(asked, scored, perf_counter() - started)
+            for row, score in zip(missing, scored, strict=True):
+                known[row] = score
+        return [float("nan") if score is None else score for score in known]
+
+    def _question(self, segment: Segment, task: Task) -> Question:
+        episode, n_frames = segment.episode, self.scorer.n_frames
+        steps = segment.start + frame_steps(segment.length, n_frames)
+        scene: Any = self._scene_of(segment)
+        frames = f"{n_frames} uniform of {segment.length}"
+        states = (episode.constants, episode.snapshots[steps])
+        return question_of(self.name, task, scene.identity, frames, *states)
 
     def _score(self, segments: list[Segment], task: Task) -> Float[np.ndarray, " clips"]:
         started = perf_counter()
         n_frames = self.scorer.n_frames
-        clips = np.stack([frames_of(each, self.scene, n_frames) for each in segments])
+        clips = np.stack([frames_of(each, self._scene_of(each), n_frames) for each in segments])
         drawn = perf_counter()
         scores = np.asarray(self.scorer(clips, task))
         self.seconds["draw"] += drawn - started
@@ -124,6 +165,9 @@ class ScoreLabeler:
             )
         mean: Float[np.ndarray, " clips"] = scores.mean(-1, dtype=np.float64)
         return mean
+
+    def _scene_of(self, segment: Segment) -> Drawer:
+        return self._scenes[segment.episode.env] if len(self._scenes) > 1 else self.scene
 
 
 def labels_of(

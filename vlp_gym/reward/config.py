@@ -58,6 +58,15 @@ class FitConfig:
     """Decoupled weight decay (AdamW); 0 is PEBBLE's Adam. Meant for noisy labels; not measured."""
     label_smoothing: float = 0.0
     """Share of every label that is replaced by 0.5. Meant for noisy labels; not measured."""
+    crop: int = 0
+    """SURF's temporal crops: an update sees both segments of a pair cut down by up to so many steps, by one random
+    length and each at its own random place (SURF: 10, and labelled segments of 60). 0: none."""
+    pseudo_ratio: int = 0
+    """SURF's pseudo-labels: pairs without a label an update draws for each one with (SURF: 4). 0: none."""
+    pseudo_threshold: float = 0.99
+    """A member labels such a pair itself where it gives one side more than this probability (SURF)."""
+    pseudo_weight: float = 1.0
+    """What pseudo-labels count against labels (SURF)."""
 
     def __post_init__(self) -> None:
         """Refuse values that no fit can use."""
@@ -69,6 +78,15 @@ class FitConfig:
             raise ValueError(
                 "FitConfig needs lr > 0 and weight_decay >= 0, "
                 f"got {self.lr} and {self.weight_decay}"
+            )
+        if self.crop < 0 or self.pseudo_ratio < 0 or self.pseudo_weight < 0:
+            raise ValueError(
+                "FitConfig needs crop, pseudo_ratio and pseudo_weight of 0 or more, "
+                f"got {self.crop}, {self.pseudo_ratio} and {self.pseudo_weight}"
+            )
+        if not 0.5 <= self.pseudo_threshold < 1:
+            raise ValueError(
+                f"FitConfig.pseudo_threshold must lie in [0.5, 1), got {self.pseudo_threshold}"
             )
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(

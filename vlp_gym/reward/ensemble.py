@@ -1,5 +1,6 @@
 """The reward ensemble: several small networks, fitted to labels, whose mean is the reward."""
 
+import math
 import sys
 from typing import Any, NamedTuple
 
@@ -105,27 +106,44 @@ class RewardEnsemble:
     def _standardized(self, inputs: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         return ((inputs - self._center) / self._spread).clamp_(-CLIP, CLIP)
 
-    def fit(self, preferences: Preferences, config: FitConfig | None = None) -> dict[str, float]:
+    def fit(
+        self,
+        preferences: Preferences,
+        config: FitConfig | None = None,
+        unlabelled: Preferences | None = None,
+    ) -> dict[str, float]:
         """Fit to all labels so far, from the present weights on; return how it went.
 
         Soft labels are used as they are. Stops after `max_epochs`, `max_updates`, or an epoch whose
         accuracy, averaged over members and counted while training, passes `stop_accuracy`.
 
+        Args:
+            preferences: pairs with their labels.
+            config: how to fit.
+            unlabelled: pairs that members label themselves where they are sure (SURF), anew at every
+                epoch, if `FitConfig.pseudo_ratio` asks for any; their labels are not looked at.
+
         Returns:
             "loss" and "accuracy" (ties left out, NaN if there are only ties) of the last epoch,
-            "epochs", "updates" and "pairs".
+            "epochs", "updates" and "pairs"; with `unlabelled` also "pseudo_labels", the share of
+            them that a member was sure about in the last epoch.
         """
         config = config or FitConfig()
         if not len(preferences):
             raise ValueError("a fit needs at least one label, got none; ask the labeler first")
         inputs = self._inputs(preferences)
+        guesses = None
+        if unlabelled is not None and len(unlabelled) and config.pseudo_ratio:
+            guesses = Guesses(self._standardized(self._rows(unlabelled)), config)
         label = torch.from_numpy(np.asarray(preferences.label, np.float32)).to(self.device)
         for group in self._optimizer.param_groups:
             group["lr"], group["weight_decay"] = config.lr, config.weight_decay
         last, updates, epoch = Epoch(np.nan, np.nan, 0), 0, 0
         bound = sys.maxsize if config.max_updates is None else config.max_updates
         while epoch < config.max_epochs and updates < bound:
-            last = self._epoch(inputs, label, config, bound - updates)
+            if guesses is not None:
+                guesses.renew(self.network)
+            last = self._epoch(inputs, label, config, bound - updates, guesses)
             updates, epoch = updates + last.updates, epoch + 1
             if last.accuracy > config.stop_accuracy:
                 break
@@ -136,11 +154,15 @@ class RewardEnsemble:
             "epochs": float(epoch),
             "updates": float(updates),
             "pairs": float(len(preferences)),
+            **({} if guesses is None else {"pseudo_labels": guesses.share}),
         }
 
-    def _inputs(self, preferences: Preferences) -> Float[Tensor, "pairs 2 steps width"]:
+    def _rows(self, preferences: Preferences) -> Float[Tensor, "pairs 2 steps width"]:
         obs, action = torch.from_numpy(preferences.obs), torch.from_numpy(preferences.action)
-        inputs = torch.cat([obs, action], -1).float().to(self.device)
+        return torch.cat([obs, action], -1).float().to(self.device)
+
+    def _inputs(self, preferences: Preferences) -> Float[Tensor, "pairs 2 steps width"]:
+        inputs = self._rows(preferences)
         if self.config.normalize_obs:
             spread, center = torch.std_mean(inputs[..., : self._obs_dim].flatten(0, 2), 0)
             self._center[: self._obs_dim] = center
@@ -154,6 +176,7 @@ class RewardEnsemble:
         label: Float[Tensor, " pairs"],
         config: FitConfig,
         n_updates: int,
+        guesses: "Guesses | None" = None,
     ) -> "Epoch":
         orders = [torch.randperm(len(label), generator=each) for each in self._shuffles]
         losses: list[float] = []
@@ -162,44 +185,71 @@ class RewardEnsemble:
             if len(losses) >= n_updates:
                 break
             target = label[picked]
-            rows = self._drawn(inputs, picked, config.steps_sampled)
-            loss, logit = self._update(rows, target, config.label_smoothing, inputs.shape[2])
+            first, second = self._reward(inputs, picked, config)
+            smooth = target * (1 - config.label_smoothing) + 0.5 * config.label_smoothing
+            loss = preference_loss(first, second, smooth)
+            if guesses is not None:
+                loss = loss + self._guessed(guesses, picked.shape[1], config)
+            losses.append(self._update(loss))
             is_decided = target != 0.5
-            right += int((((logit > 0) == (target > 0.5)) & is_decided).sum())
+            prefers_second = (second - first).sum(-1) > 0
+            right += int(((prefers_second == (target > 0.5)) & is_decided).sum())
             decided += int(is_decided.sum())
-            losses.append(loss)
         accuracy = right / decided if decided else float("nan")
         return Epoch(float(np.mean(losses)), accuracy, len(losses))
+
+    def _reward(
+        self,
+        inputs: Float[Tensor, "pairs 2 all_steps width"],
+        picked: Int[Tensor, "members batch"],
+        config: FitConfig,
+    ) -> tuple[Float[Tensor, "members batch steps"], Float[Tensor, "members batch steps"]]:
+        """Return what each member pays the first and the second segments of its batch."""
+        rows, kept = self._drawn(inputs, picked, config)
+        reward = self.network(rows.flatten(1, 3)).view(rows.shape[:-1])
+        # The steps that were drawn stand for all that were kept.
+        first, second = (reward * (kept / rows.shape[3])).unbind(2)
+        return first, second
 
     def _drawn(
         self,
         inputs: Float[Tensor, "pairs 2 all_steps width"],
         picked: Int[Tensor, "members batch"],
-        n_steps: int | None,
-    ) -> Float[Tensor, "members batch 2 steps width"]:
-        length = inputs.shape[2]
-        if n_steps is None or n_steps >= length:
-            return inputs[picked]
-        offsets = torch.rand(n_steps, generator=self._step_draws)
-        steps = ((torch.arange(n_steps) + offsets) * (length / n_steps)).long()
+        config: FitConfig,
+    ) -> tuple[Float[Tensor, "members batch 2 steps width"], int]:
+        """Return the steps that an update looks at, and how many steps they stand for."""
+        kept = length = inputs.shape[2]
+        starts = torch.zeros(1, dtype=torch.long)
+        if config.crop:
+            most = min(config.crop, length - 1)
+            kept -= int(torch.randint(most + 1, (1,), generator=self._step_draws))
+            shape = (*picked.shape, 2, 1)
+            starts = torch.randint(length - kept + 1, shape, generator=self._step_draws)
+        n_steps = min(config.steps_sampled or kept, kept)
+        if n_steps == length:
+            return inputs[picked], kept
+        steps = torch.arange(n_steps)
+        if n_steps < kept:
+            offsets = torch.rand(n_steps, generator=self._step_draws)
+            steps = ((steps + offsets) * (kept / n_steps)).long().clamp(max=kept - 1)
         sides = torch.arange(2, device=self.device)[:, None]
-        return inputs[picked[..., None, None], sides, steps.clamp(max=length - 1).to(self.device)]
+        return inputs[picked[..., None, None], sides, (starts + steps).to(self.device)], kept
 
-    def _update(
-        self,
-        rows: Float[Tensor, "members batch 2 steps width"],
-        target: Float[Tensor, "members batch"],
-        smoothing: float,
-        length: int,
-    ) -> tuple[float, Float[Tensor, "members batch"]]:
-        reward = self.network(rows.flatten(1, 3)).view(rows.shape[:-1])
-        first, second = (reward * (length / rows.shape[3])).unbind(2)
-        loss = preference_loss(first, second, target * (1 - smoothing) + 0.5 * smoothing)
+    def _guessed(self, guesses: "Guesses", n_labels: int, config: FitConfig) -> Float[Tensor, ""]:
+        n_drawn = config.pseudo_ratio * n_labels
+        shape = (self.config.members, n_drawn)
+        drawn = torch.randint(len(guesses.inputs), shape, generator=self._step_draws)
+        picked = drawn.to(self.device)
+        label, is_sure = guesses.label.gather(1, picked), guesses.is_sure.gather(1, picked)
+        first, second = self._reward(guesses.inputs, picked, config)
+        return config.pseudo_weight * preference_loss(first, second, label, is_sure)
+
+    def _update(self, loss: Float[Tensor, ""]) -> float:
         self._optimizer.zero_grad()
         # Times members: each one gets the gradient of its own mean, as if it were alone.
-        (loss * len(rows)).backward()  # type: ignore[no-untyped-call]
+        (loss * self.config.members).backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
-        return loss.item(), (second - first).sum(-1).detach()
+        return loss.item()
 
     def _measure_scale(self, preferences: Preferences) -> None:
         if self.config.reward_norm == "none":
@@ -246,6 +296,38 @@ class RewardEnsemble:
         for generator, words in zip(self._shuffles, state["shuffles"], strict=True):
             generator.set_state(torch.from_numpy(words.copy()))
         self._step_draws.set_state(torch.from_numpy(state["step_draws"].copy()))
+
+
+class Guesses:
+    """Pairs without a label, and what each member makes of them (SURF's pseudo-labels).
+
+    Args:
+        inputs: standardised steps of the pairs.
+        config: `pseudo_threshold` says how sure a member must be.
+
+    Attributes:
+        label: which side each member prefers, 0 or 1 [members, pairs].
+        is_sure: 1 where it is sure, else 0 [members, pairs].
+        share: mean of `is_sure`.
+    """
+
+    def __init__(self, inputs: Float[Tensor, "pairs 2 steps width"], config: FitConfig) -> None:
+        self.inputs = inputs
+        self._margin = math.log(config.pseudo_threshold / (1 - config.pseudo_threshold))
+        self.label = self.is_sure = torch.zeros(0, 0)
+        self.share = 0.0
+
+    def renew(self, network: StackedMLP) -> None:
+        """Let each member of the present network label all pairs."""
+        members = len(network.weights[0])
+        with torch.no_grad():
+            rows = self.inputs.flatten(0, 2)
+            blocks = [network(each.expand(members, *each.shape)) for each in rows.split(ROWS)]
+            reward = torch.cat(blocks, -1).view(members, *self.inputs.shape[:3])
+            logit = (reward[:, :, 1] - reward[:, :, 0]).sum(-1)
+        self.label = (logit > 0).float()
+        self.is_sure = (logit.abs() > self._margin).float()
+        self.share = float(self.is_sure.mean())
 
 
 class Epoch(NamedTuple):

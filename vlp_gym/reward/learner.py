@@ -25,8 +25,10 @@ class RewardLearner(Protocol):
         """Return what each member says, float32."""
         ...
 
-    def fit(self, preferences: Preferences, config: FitConfig) -> dict[str, float]:
-        """Fit to all labels so far and return how it went."""
+    def fit(
+        self, preferences: Preferences, config: FitConfig, unlabelled: Preferences | None = None
+    ) -> dict[str, float]:
+        """Fit to all labels so far and return how it went; labels of `unlabelled` mean nothing."""
         ...
 
     def state_dict(self) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class EagerScene:
     def __init__(self, env: gym.Env[Any, Any], height: int = 224, width: int = 224) -> None:
         require_pictures(env)
         self._height, self._width = height, width
+        self.identity = f"picture {height}x{width}"
+        """What is drawn and how, apart from the states: here they are the pictures."""
 
     def constants(self, env: gym.Env[Any, Any]) -> dict[str, NDArray[Any]]:
         """Return nothing: a picture needs nothing else to be drawn."""

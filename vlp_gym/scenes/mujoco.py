@@ -2,6 +2,7 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from typing import Any
 
 import gymnasium as gym
@@ -35,6 +36,14 @@ def default_camera(env: gym.Env[Any, Any]) -> str:
     return TRACK if has_track else FREE
 
 
+def world_of(model: Any) -> str:
+    """Return a hash of what a compiled model is made of; where a reset puts things does not count."""
+    content = blake2b(bytes(model.names), digest_size=8)
+    for name in ("geom_type", "geom_bodyid", "mesh_vert", "mat_texid", "cam_fovy"):
+        content.update(np.ascontiguousarray(getattr(model, name)).tobytes())
+    return content.hexdigest()
+
+
 class MujocoScene:
     """Draws recorded states of one MuJoCo env on twins of its model, on demand.
 
@@ -64,6 +73,14 @@ class MujocoScene:
         look = Look(camera, height, width, preset)
         self._twin, *self._others = [Twin(model, look) for _ in range(threads)]
         self._threads: list[ThreadPoolExecutor] = []
+        self._world: str = world_of(model)
+        self._look = look
+
+    @property
+    def identity(self) -> str:
+        """What is drawn and how, apart from the states: the hash of the world, camera, size and preset."""
+        camera, height, width, preset = self._look
+        return f"mujoco {self._world} {camera} {height}x{width} {preset}"
 
     @classmethod
     def of(cls, env: gym.Env[Any, Any], camera: str = "free", **settings: Any) -> "MujocoScene":

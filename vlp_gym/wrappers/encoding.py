@@ -1,10 +1,11 @@
 """Observations and actions of an env as the vectors that the reward is learned from."""
 
 import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, Space
 from jaxtyping import Float32
 from numpy.typing import NDArray
 
@@ -16,7 +17,7 @@ class Encoding:
     """Flattens boxes, scales actions to [-1, 1], and writes discrete values as one-hot vectors.
 
     Args:
-        observation_space: a `Box` or `Discrete`.
+        observation_space: a `Box`, a `Discrete`, or a `Dict` of these, whose parts follow each other in its order.
         action_space: a bounded `Box`, or `Discrete`.
 
     Raises:
@@ -25,9 +26,10 @@ class Encoding:
     """
 
     def __init__(self, observation_space: Space[Any], action_space: Space[Any]) -> None:
-        self.obs_dim = _size(observation_space, "observation")
+        parts = list(_parts(observation_space))
+        self.obs_dim = sum(_size(part, "observation") for part in parts)
         self.action_dim = _size(action_space, "action")
-        self._obs_space, self._action_space = observation_space, action_space
+        self.observation_space, self._action_space = observation_space, action_space
         if isinstance(action_space, Box):
             if not (np.isfinite(action_space.low).all() and np.isfinite(action_space.high).all()):
                 raise ValueError(
@@ -39,7 +41,11 @@ class Encoding:
 
     def obs(self, obs: Any) -> Vector:
         """Return an observation as a new vector."""
-        vector: Vector = self.obs_rows(np.asarray(obs)[None])[0]
+        if isinstance(obs, Mapping):
+            one = {name: np.asarray(value)[None] for name, value in obs.items()}
+        else:
+            one = np.asarray(obs)[None]
+        vector: Vector = self.obs_rows(one)[0]
         return vector
 
     def action(self, action: Any) -> Vector:
@@ -51,9 +57,12 @@ class Encoding:
         vector: Vector = scaled.clip(-1, 1).astype(np.float32)
         return vector
 
-    def obs_rows(self, obs: NDArray[Any]) -> Vectors:
-        """Return observations [rows, ...] as new vectors."""
-        return _rows(self._obs_space, obs)
+    def obs_rows(self, obs: Any) -> Vectors:
+        """Return observations [rows, ...], or a dict of such, as new vectors."""
+        if not isinstance(self.observation_space, Dict):
+            return _rows(self.observation_space, obs)
+        parts = [_rows(space, obs[name]) for name, space in self.observation_space.spaces.items()]
+        return np.concatenate(parts, axis=1)
 
     def stored_action_rows(self, actions: NDArray[Any]) -> Vectors:
         """Return actions [rows, ...] of a Stable-Baselines3 replay buffer, in [-1, 1] already."""
@@ -61,13 +70,17 @@ class Encoding:
         return rows.clip(-1, 1)
 
 
+def _parts(space: Space[Any]) -> Iterable[Space[Any]]:
+    return space.spaces.values() if isinstance(space, Dict) else [space]
+
+
 def _size(space: Space[Any], what: str) -> int:
     if isinstance(space, Discrete):
         return int(space.n)
     if not isinstance(space, Box):
         raise TypeError(
-            f"the reward learner takes a Box or Discrete {what} space, got {type(space).__name__}; "
-            "flatten it first, such as with gymnasium.wrappers.FlattenObservation"
+            f"the reward learner takes a Box or Discrete {what} space (observations: or a Dict of these), got "
+            f"{type(space).__name__}; flatten it first, such as with gymnasium.wrappers.FlattenObservation"
         )
     return math.prod(space.shape)
 

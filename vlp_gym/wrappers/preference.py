@@ -4,17 +4,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
-from vlp_gym.errors import FeedbackError, UnknownNameError
+from vlp_gym.errors import UnknownNameError
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.feedback.loop import FeedbackLoop
 from vlp_gym.feedback.recorder import Recorder
 from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Labeler, Scene, Task
-from vlp_gym.wrappers.encoding import Encoding, Vector
-from vlp_gym.wrappers.parts import NOTHING, build_parts
+from vlp_gym.wrappers.encoding import Encoding
+from vlp_gym.wrappers.parts import build_parts
+from vlp_gym.wrappers.shared import SharedFeedback
+from vlp_gym.wrappers.states import NOTHING, Moment
 
 REWARDS = ("learned", "env")
 """What the agent can be paid."""
@@ -31,10 +32,11 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     place; later resets leave what was learned alone.
 
     Args:
-        env: any env whose observations are a `Box` or `Discrete`, and so are its actions.
+        env: any env whose observations are a `Box`, `Discrete` or `Dict` of these, and whose actions are one of the
+            first two.
         instruction: the sentence that becomes the reward.
-        labeler: who compares segments: "vlp", "oracle", or an object of your own (its `scene`, if it
-            has one, takes the snapshots). None only where nothing is learned.
+        labeler: who compares segments: "vlp", "oracle" or another name in `LABELERS`, or an object of your own (its
+            `scene`, if it has one, takes the snapshots). None only where nothing is learned.
         reward: "learned", or "env" for the simulator's own, without recording or labels.
         feedback: fields of `FeedbackConfig` that differ from its defaults.
         camera: name of the camera of the labeler's frames; None: that of the checkpoint.
@@ -78,12 +80,9 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             raise UnknownNameError.of("reward", reward, list(REWARDS))
         self.task = Task(check_instruction(instruction))
         self.config = FeedbackConfig.of(feedback)
-        self._device = device
-        self._loop: FeedbackLoop | None = None
+        self.shared: SharedFeedback | None = None
+        """What feeds the loop; None where nothing is learned."""
         self._scene: Scene | None = None
-        self._labeler: Labeler | None = None
-        self._obs: Vector | None = None
-        self._is_seeded = False
         if reward == "env":
             return
         if labeler is None:
@@ -91,57 +90,33 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 "reward='learned' needs a labeler: labeler='vlp' or 'oracle'; "
                 "reward='env' pays the simulator's reward"
             )
-        _check_length(env, self.config.segment_length)
+        check_length(env, self.config.segment_length)
         self.encoding = Encoding(env.observation_space, env.action_space)
-        parts = build_parts(env, labeler, camera, checkpoint, device, preset, self.config)
-        self._labeler, self._scene = parts
+        parts = build_parts([env], labeler, camera, checkpoint, device, preset, self.config)
+        self._scene = parts.scenes[0]
+        self.shared = SharedFeedback(
+            self.encoding, [self.task], parts.labeler, self.config, device
+        )
 
     @property
     def loop(self) -> FeedbackLoop | None:
         """The feedback loop, the same object for good; None where nothing is learned."""
-        if self._loop is None and self._labeler is not None:
-            self._start(np.random.SeedSequence())
-        return self._loop
+        return None if self.shared is None else self.shared.loop
 
     @property
     def recorder(self) -> Recorder | None:
         """The latest episodes; None where nothing is learned."""
         return self.loop.recorder if self.loop is not None else None
 
-    def _start(self, seed: np.random.SeedSequence) -> None:
-        from vlp_gym.reward.ensemble import RewardEnsemble  # noqa: PLC0415  (imports torch)
-
-        assert self._labeler is not None
-        queries, learner, labeler = seed.spawn(3)
-        ensemble = RewardEnsemble(
-            self.encoding.obs_dim,
-            self.encoding.action_dim,
-            self.config.ensemble,
-            learner,
-            self._device,
-        )
-        if hasattr(self._labeler, "seed"):
-            self._labeler.seed(labeler)
-        if self._loop is None:
-            self._loop = FeedbackLoop(self.config, self.task, self._labeler, ensemble, queries)
-        else:
-            self._loop.restart(ensemble, queries)
-
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Start an episode; the first `seed` also decides all that is learned."""
-        if self._labeler is None:
+        if self.shared is None:
             return self.env.reset(seed=seed, options=options)
-        if seed is not None and not self._is_seeded:
-            self._is_seeded = True
-            if self._loop is None or not self._loop.history:
-                # Not the words of the env's own generator, which comes from the same integer.
-                self._start(np.random.SeedSequence(seed, spawn_key=(1,)))
-        assert self.loop is not None
+        self.shared.seed(seed)
         obs, info = self.env.reset(seed=seed, options=options)
-        self.loop.begin_episode(self._scene.constants(self.env) if self._scene else None)
-        self._obs = self.encoding.obs(obs)
+        self.shared.begin(obs, self._scene.constants(self.env) if self._scene else None)
         return obs, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -150,47 +125,29 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         Raises:
             FeedbackError: the env returned NaN, or the labeler failed; see `FeedbackLoop.session`.
         """
-        if self._labeler is not None and self._obs is None:
-            raise FeedbackError("the episode has not begun; call reset() before step()")
+        if self.shared is not None:
+            self.shared.require_begun()
         obs, env_reward, terminated, truncated, info = self.env.step(action)
         reward = float(env_reward)
         info = {**info, "env_reward": reward}
         if "success" in info:
             info["is_success"] = bool(info["success"])
-        if self._labeler is not None:
+        if self.shared is not None:
+            snapshot = self._scene.snapshot(self.env) if self._scene else NOTHING
             is_success = bool(info.get("is_success", False))
-            reward = self._learned(action, obs, reward, is_success, terminated or truncated)
+            moment = Moment(None, snapshot, reward, is_success, bool(terminated or truncated))
+            self.shared.observe(action, obs, moment)
+            reward = float(self.shared.pay()[0])
         return obs, reward, terminated, truncated, info
-
-    def _learned(
-        self, action: Any, obs: Any, env_reward: float, is_success: bool, is_over: bool
-    ) -> float:
-        loop, before, taken = self.loop, self._obs, self.encoding.action(action)
-        assert loop is not None and before is not None
-        self._obs = self.encoding.obs(obs)
-        snapshot = self._scene.snapshot(self.env) if self._scene else NOTHING
-        loop.observe(before, taken, env_reward, snapshot, is_success)
-        if is_over:
-            loop.end_episode()
-        if loop.session_due():
-            loop.session()
-        return loop.reward(before, taken)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything of feedback that the rest of a run depends on; not the env's state."""
-        loop = self.loop
-        return {
-            "loop": None if loop is None else loop.state_dict(),
-            "obs": None if self._obs is None else self._obs.copy(),
-            "is_seeded": self._is_seeded,
-        }
+        return {} if self.shared is None else self.shared.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state_dict()`, once the env below stands where it stood then."""
-        if self.loop is not None:
-            self.loop.load_state_dict(state["loop"])
-        self._obs = None if state["obs"] is None else np.array(state["obs"], np.float32)
-        self._is_seeded = bool(state["is_seeded"])
+        if self.shared is not None:
+            self.shared.load_state_dict(state)
 
     def close(self) -> None:
         """Free the scene's renderer and the env."""
@@ -199,7 +156,12 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         super().close()
 
 
-def _check_length(env: gym.Env[Any, Any], segment_length: int) -> None:
+def check_length(env: gym.Env[Any, Any], segment_length: int) -> None:
+    """Refuse segments that no episode of an env can hold.
+
+    Raises:
+        ValueError: the time limit of the env is shorter than a segment.
+    """
     # A time limit outside of this wrapper shows at the first session only.
     limit = None if env.spec is None else env.spec.max_episode_steps
     if limit is not None and 0 < limit < segment_length:

@@ -1,7 +1,7 @@
 """One seed decides every episode that follows, and an episode can be resumed in the middle."""
 
 from collections.abc import Iterator
-from typing import Any, TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -9,6 +9,8 @@ from gymnasium.utils import RecordConstructorArgs
 from gymnasium.utils.env_checker import data_equivalence
 from gymnasium.wrappers import TimeLimit
 from numpy.typing import NDArray
+
+WrapperT = TypeVar("WrapperT", bound=gym.Wrapper[Any, Any, Any, Any])
 
 SEED_LIMIT = 2**31
 """Episode seeds lie below this: some simulators keep them in 32 bits, signed."""
@@ -117,17 +119,21 @@ def resume_episode(env: gym.Env[Any, Any], state: EpisodeState) -> Any:
     Raises:
         ValueError: the stack has no `SeededEpisodes`.
     """
-    layers = list(_layers(env))
-    seeded = next((layer for layer in layers if isinstance(layer, SeededEpisodes)), None)
+    seeded = find_layer(env, SeededEpisodes)
     if seeded is None:
         raise ValueError(f"{env} has no SeededEpisodes wrapper; make it with vlp_gym or wrap it")
     if state["episode_seed"] is not None:
         env.reset()
     obs = seeded.load_state_dict(state)
-    for layer in layers:
+    for layer in _layers(env):
         if isinstance(layer, TimeLimit):
             layer._elapsed_steps = len(state["actions"])  # type: ignore[assignment]
     return obs
+
+
+def find_layer(env: gym.Env[Any, Any], kind: type[WrapperT]) -> WrapperT | None:
+    """Return the outermost wrapper of a kind around an env, if there is one."""
+    return next((layer for layer in _layers(env) if isinstance(layer, kind)), None)
 
 
 def _layers(env: gym.Env[Any, Any]) -> Iterator[gym.Env[Any, Any]]:

@@ -39,9 +39,7 @@ def save_agent(folder: Path, agent: SAC, env: World, extra: Mapping[str, Any]) -
     save_state(folder / "state.npz", state)
 
 
-def load_agent(
-    folder: Path, env: World, device: str = "auto"
-) -> tuple[SAC, dict[str, Any]]:
+def load_agent(folder: Path, env: World, device: str = "auto") -> tuple[SAC, dict[str, Any]]:
     """Return the agent that `save_agent` wrote, on a freshly made `env`, and its `extra`."""
     state = load_state(folder / "state.npz")
     restore_env(env, state["env"])

@@ -7,7 +7,7 @@ rll-research/BPref.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -102,7 +102,7 @@ def learn(config: Config) -> dict[str, Any]:
     """Start a run and return its result."""
     torch.set_num_threads(config.threads)
     folder = run.new_run_folder(config.out or default_folder(config))
-    env = make_env(config)
+    env = make_env(config, folder)
     agent = make_sac(config.sac, env, config.steps, config.seed, config.device)
     run.write_config(folder, config)
     return _learn(config, folder, agent, env, Journal())
@@ -112,7 +112,7 @@ def go_on(folder: Path) -> dict[str, Any]:
     """Go on with a run from its last checkpoint, as if it had never stopped; return its result."""
     config = run.read_config(folder, Config)
     torch.set_num_threads(config.threads)
-    env = make_env(config)
+    env = make_env(config, folder)
     agent, journal = load_agent(run.last_checkpoint(folder), env, config.device)
     return _learn(config, folder, agent, env, Journal(**journal))
 
@@ -168,9 +168,12 @@ def shared_of(env: World) -> SharedFeedback | None:
     return shared
 
 
-def make_env(config: Config) -> World:
-    """Return the env that the agent learns in, or a vector of several."""
+def make_env(config: Config, folder: Path) -> World:
+    """Return the env that the agent learns in, or a vector of several; scores are kept in the run folder."""
     learned = config.reward == "learned"
+    feedback = config.feedback
+    if config.labeler == "vlp" and feedback.score_store is None:
+        feedback = replace(feedback, score_store=str(folder / "scores.sqlite"))
     if config.n_envs > 1:
         return make_vec_env(
             config.task,
@@ -179,7 +182,7 @@ def make_env(config: Config) -> World:
             max_episode_steps=config.max_episode_steps,
             vec_env_cls=SubprocVecEnv if config.processes else DummyVecEnv,
             labeler=config.labeler,
-            feedback=asdict(config.feedback),
+            feedback=asdict(feedback),
             checkpoint=config.checkpoint and str(config.checkpoint),
             device=config.device,
         )
@@ -189,7 +192,7 @@ def make_env(config: Config) -> World:
             instruction=config.instruction,
             labeler=config.labeler if learned else None,
             reward=config.reward,
-            feedback=asdict(config.feedback) if learned else None,
+            feedback=asdict(feedback) if learned else None,
             checkpoint=config.checkpoint and str(config.checkpoint),
             device=config.device,
             max_episode_steps=config.max_episode_steps,

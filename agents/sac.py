@@ -64,7 +64,9 @@ def make_sac(
     noise = None
     if sac.explore_steps:
         n_actions = int(np.prod(env.action_space.shape or ()))
-        noise = fading_noise(n_envs, n_actions, sac.explore_steps // n_envs, sac.explore_memory, seed)
+        noise = fading_noise(
+            n_envs, n_actions, sac.explore_steps // n_envs, sac.explore_memory, seed
+        )
     return SAC(
         "MlpPolicy",
         env,

@@ -399,7 +399,12 @@ def test_with_every_option_resume_equals_uninterrupted(changes: dict[str, Any]) 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"schedule": "increasing"}, {"explore_bonus": -1.0}, {"explore_decay": 1.0}, {"neighbours": 0}],
+    [
+        {"schedule": "increasing"},
+        {"explore_bonus": -1.0},
+        {"explore_decay": 1.0},
+        {"neighbours": 0},
+    ],
 )
 def test_options_that_cannot_run_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="FeedbackConfig"):

@@ -142,6 +142,72 @@ def test_resume_is_exact_with_drawn_labels_lasting_noise_and_rare_updates(tmp_pa
     assert_same_end(tmp_path / "whole", tmp_path / "run")
 
 
+MANY = replace(
+    TINY,
+    n_envs=2,
+    task="DoorClose",
+    labeler="noisy",
+    feedback=replace(TINY.feedback, unsupervised=True, explore_bonus=0.1, query="entropy+k-center"),
+)
+
+
+def test_resume_is_exact_with_several_envs_pre_training_and_a_noisy_teacher(tmp_path: Path) -> None:
+    pebble.learn(replace(MANY, out=tmp_path / "whole"))
+    for at in (60, 120):
+        folder = tmp_path / f"run {at}"
+        with pytest.MonkeyPatch.context() as context:
+            stop_after_checkpoint(context, at)
+            with pytest.raises(Killed):
+                pebble.learn(replace(MANY, out=folder))
+        np.random.seed(99)
+        pebble.go_on(folder)
+        assert_same_end(tmp_path / "whole", folder)
+        assert curve_of(tmp_path / "whole") == curve_of(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_run_that_is_killed_again_and_again_ends_where_it_would_have(
+    tmp_path: Path, processes: bool
+) -> None:
+    judge = tiny_checkpoint(tmp_path / "judge")
+    config = replace(
+        MANY, labeler="vlp", checkpoint=judge, processes=processes, checkpoint_every=20
+    )
+    whole, folder = tmp_path / "whole", tmp_path / "run"
+    pebble.learn(replace(config, out=whole))
+    run.write_config(folder, replace(config, out=folder))
+    code = (
+        "import sys; from pathlib import Path; from agents import pebble, run\n"
+        "if __name__ == '__main__':\n"
+        "    folder = Path(sys.argv[1])\n"
+        "    if run.checkpoints(folder): pebble.go_on(folder)\n"
+        "    else:\n"
+        "        config = run.read_config(folder, pebble.Config)\n"
+        "        (folder / 'config.json').unlink(); pebble.learn(config)\n"
+    )
+    program = tmp_path / "program.py"
+    program.write_text(code)
+    clone = Path(pebble.__file__).parents[1]
+    path = {**os.environ, "PYTHONPATH": str(clone)}
+    moments = np.random.default_rng()
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, str(program), str(folder)], cwd=clone, env=path)
+        n_steps = len(run.checkpoints(folder)) and int(run.last_checkpoint(folder).name[5:])
+        while process.poll() is None:
+            done = run.checkpoints(folder)
+            if done and int(done[-1].name[5:]) > n_steps:
+                time.sleep(float(moments.uniform(0, 2.0)))  # into whatever comes after a checkpoint
+                break
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        if not (folder / "config.json").exists():
+            run.write_config(folder, replace(config, out=folder))
+    pebble.go_on(folder)
+    assert_same_end(whole, folder)
+
+
 def test_a_killed_process_leaves_a_run_that_goes_on(uninterrupted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     run.write_config(folder, replace(TINY, out=folder))
@@ -172,7 +238,7 @@ def test_two_runs_of_one_seed_are_equal(uninterrupted: Path, tmp_path: Path) -> 
 def test_a_run_leaves_all_that_it_promises(uninterrupted: Path) -> None:
     names = {path.name for path in uninterrupted.iterdir()}
     files = "config.json curve.csv curve.png sessions.csv labels.parquet final.mp4 result.json"
-    assert names == {*files.split(), "checkpoints", "tensorboard"}
+    assert names == {*files.split(), "checkpoints", "tensorboard", "episodes"}
     assert all(path.stat().st_size for path in uninterrupted.iterdir())
     rows = curve_of(uninterrupted)
     assert [row["step"] for row in rows] == ["0", "80", "160"]

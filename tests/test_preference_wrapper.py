@@ -292,10 +292,20 @@ def test_discrete_actions_are_one_hot() -> None:
     assert encoding.stored_action_rows(np.array([[1], [3]])).tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
+def test_dicts_are_their_parts_in_a_row() -> None:
+    spaces = {"at": gym.spaces.Box(-1, 1, (2,)), "held": gym.spaces.Discrete(2)}
+    encoding = Encoding(gym.spaces.Dict(spaces), gym.spaces.Discrete(2))
+    assert encoding.obs_dim == 4
+    assert encoding.obs({"held": 1, "at": np.array([0.5, -0.5])}).tolist() == [0.5, -0.5, 0, 1]
+    rows = {"at": np.zeros((3, 2)), "held": np.array([[0], [1], [0]])}
+    assert encoding.obs_rows(rows)[:, 2:].tolist() == [[1, 0], [0, 1], [1, 0]]
+
+
 def test_spaces_that_cannot_be_learned_from_are_refused() -> None:
     box = gym.spaces.Box(-1, 1, (2,))
-    with pytest.raises(TypeError, match="FlattenObservation"):
-        Encoding(gym.spaces.Dict({"a": box}), box)
+    for nested in (gym.spaces.Tuple([box]), gym.spaces.Dict({"a": gym.spaces.Dict({"b": box})})):
+        with pytest.raises(TypeError, match="FlattenObservation"):
+            Encoding(nested, box)
     with pytest.raises(ValueError, match="no bounds"):
         Encoding(box, gym.spaces.Box(-np.inf, np.inf, (2,)))
 

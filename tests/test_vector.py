@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 import vlp_gym
 from tests.helpers import FakeScorer, ToyReach
-from vlp_gym.envs.vector import vector_of
 from vlp_gym.errors import FeedbackError, UnknownNameError
 from vlp_gym.feedback.loop import FeedbackLoop
 from vlp_gym.wrappers.vector import PreferenceVector
@@ -113,7 +112,9 @@ def test_a_step_that_only_resets_is_paid_nothing_and_recorded_nowhere() -> None:
 
 def test_the_simulators_reward_and_success_are_told_for_every_env() -> None:
     env = make(autoreset_mode="SameStep")
-    bare = gym.vector.SyncVectorEnv([partial(vlp_gym.wrap, ToyReach(max_steps=7), "reach", labeler=None, reward="env")])
+    bare = gym.vector.SyncVectorEnv(
+        [partial(vlp_gym.wrap, ToyReach(max_steps=7), "reach", labeler=None, reward="env")]
+    )
     env.reset(seed=0)
     bare.reset(seed=0)
     for _ in range(7):
@@ -228,6 +229,7 @@ class Suicidal(ToyReach):
         return super().step(action)
 
 
+@pytest.mark.filterwarnings("ignore:.*waiting for a pending call")
 def test_a_dead_worker_is_named() -> None:
     settings: dict[str, Any] = {"labeler": "oracle", "feedback": FEEDBACK, "device": "cpu"}
     env = vlp_gym.wrap_vector([ToyReach, Suicidal], "reach", vector_strategy="async", **settings)

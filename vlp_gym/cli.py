@@ -1,4 +1,4 @@
-"""The command `vlp`: collect and export data, train and evaluate a preference model, label, replay, look at the machine."""
+"""The command `vlp`: collect and export data, train and evaluate a preference model, label, replay, see the machine."""
 
 import re
 import sys

@@ -7,7 +7,6 @@ from time import perf_counter
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -266,7 +265,11 @@ class RelabelReplay(BaseCallback):
         if not isinstance(getattr(model, "critic", None), torch.nn.Module):
             return
         reset_critic(model)
-        if self._catch_up and model.num_timesteps > model.learning_starts and model.replay_buffer.size():
+        if (
+            self._catch_up
+            and model.num_timesteps > model.learning_starts
+            and model.replay_buffer.size()
+        ):
             model.train(gradient_steps=self._catch_up, batch_size=model.batch_size)
             model.policy.set_training_mode(False)
 
@@ -292,7 +295,9 @@ class RelabelReplay(BaseCallback):
         for env, info in enumerate(self.locals["infos"]):
             paid, is_over = float(self.locals["rewards"][env]), bool(self.locals["dones"][env])
             success = bool(info.get("is_success", False))
-            self._outcomes.step(paid, float(info["env_reward"]), success, is_over, env)
+            self._outcomes.step(paid, float(info["env_reward"]), success, env)
+            if is_over:
+                self._outcomes.end(env)
 
 
 def relabel(replay: ReplayBuffer, shared: SharedFeedback) -> None:

@@ -96,9 +96,7 @@ class FeedbackLoop:
         """Queries that may still be asked."""
         return self.config.budget - self.n_queries
 
-    def begin_episode(
-        self, constants: dict[str, NDArray[Any]] | None = None, env: int = 0
-    ) -> None:
+    def begin_episode(self, constants: dict[str, NDArray[Any]] | None = None, env: int = 0) -> None:
         """Start an episode of an env; `constants` as in `Scene.constants`."""
         self.recorder.begin(constants, env)
 
@@ -143,7 +141,9 @@ class FeedbackLoop:
             reward = self.ensemble(obs, action)
             bonus = self.config.bonus_at(self.steps)
             # What the members say is asked again for RUNE only, which is off by default.
-            return reward + bonus * self.ensemble.per_member(obs, action).std(0) if bonus else reward
+            return (
+                reward + bonus * self.ensemble.per_member(obs, action).std(0) if bonus else reward
+            )
         if self.novelty is not None and len(self.novelty):
             return self.novelty(obs)
         return np.zeros(len(obs), np.float32)

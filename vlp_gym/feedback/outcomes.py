@@ -39,23 +39,24 @@ class Outcomes:
     def __init__(self, n_envs: int = 1) -> None:
         self._latest: deque[Outcome] = deque(maxlen=2 * RECENT)
         self._sums = np.zeros((n_envs, 2))
-        self._ever = np.zeros(n_envs, bool)
+        self._success = np.zeros((n_envs, 2), bool)  # at any step, at the last one
+        self._n_steps = np.zeros(n_envs, np.int64)
         self._n_finished = self._n_compared = 0
 
-    def step(self, paid: float, env_reward: float, success: bool, is_over: bool, env: int) -> bool:
-        """Add a step of an env and return whether its episode is over."""
+    def step(self, paid: float, env_reward: float, success: bool, env: int = 0) -> None:
+        """Add a step of an env."""
         self._sums[env] += paid, env_reward
-        self._ever[env] |= success
-        if is_over:
-            learned, simulated = self._sums[env].tolist()
-            self._latest.append(Outcome(learned, simulated, bool(self._ever[env]), success, env))
-            self._n_finished += 1
-            self.begin(env)
-        return is_over
+        self._success[env] = self._success[env, 0] or success, success
+        self._n_steps[env] += 1
 
-    def begin(self, env: int) -> None:
-        """Start an episode of an env anew."""
-        self._sums[env], self._ever[env] = 0.0, False
+    def end(self, env: int = 0) -> bool:
+        """End the episode of an env and return whether there was one."""
+        if not self._n_steps[env]:
+            return False
+        self._latest.append(Outcome(*self._sums[env].tolist(), *self._success[env].tolist(), env))
+        self._n_finished += 1
+        self._sums[env], self._success[env], self._n_steps[env] = 0.0, False, 0
+        return True
 
     def __len__(self) -> int:
         """Return the number of finished episodes."""
@@ -100,7 +101,8 @@ class Outcomes:
         return {
             "latest": np.array(self._latest, np.float64).reshape(-1, len(Outcome._fields)),
             "sums": self._sums.copy(),
-            "ever": self._ever.copy(),
+            "success": self._success.copy(),
+            "n_steps": self._n_steps.copy(),
             "n_finished": self._n_finished,
             "n_compared": self._n_compared,
         }
@@ -109,7 +111,8 @@ class Outcomes:
         """Continue from `state_dict()`."""
         self._latest.clear()
         self._latest.extend(_outcome(row) for row in state["latest"])
-        self._sums, self._ever = np.array(state["sums"]), np.array(state["ever"], bool)
+        self._sums, self._success = np.array(state["sums"]), np.array(state["success"], bool)
+        self._n_steps = np.array(state["n_steps"], np.int64)
         self._n_finished, self._n_compared = int(state["n_finished"]), int(state["n_compared"])
 
 

@@ -209,7 +209,9 @@ def k_center(
     >>> k_center(np.array([[0.0], [1.0], [5.0], [6.0]]), np.array([[0.0]]), 2)
     [3, 1]
     """
-    nearest = squared_distances(points, taken).min(1) if len(taken) else np.full(len(points), np.inf)
+    nearest = (
+        squared_distances(points, taken).min(1) if len(taken) else np.full(len(points), np.inf)
+    )
     chosen: list[int] = []
     for _ in range(min(n_points, len(points))):
         chosen.append(int(nearest.argmax()))

@@ -91,7 +91,7 @@ def _add(content: Any, name: str, array: NDArray[Any]) -> None:
 
 
 class ScoreStore:
-    """Keeps scores in one file (SQLite), which several processes may share; a kill loses at most what was not added yet.
+    """Keeps scores in one file (SQLite), which processes may share; a kill loses at most what was not added yet.
 
     Args:
         path: the file; it is made where it is missing.

@@ -66,8 +66,8 @@ class Teacher:
     as equal. Equal returns are a tie, 0.5.
 
     "Usual" is the mean return of the 10 latest episodes of the task that the pairs of a call are cut from, for as many
-    steps as a segment has. The thresholds are taken from it afresh at every call, so a share is applied once (BPref applies
-    it twice from the second session on).
+    steps as a segment has. The thresholds are taken from it afresh at every call, so a share is applied once (BPref
+    applies it twice from the second session on).
 
     Args:
         config: what is wrong with it.

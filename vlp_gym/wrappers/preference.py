@@ -94,9 +94,7 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self.encoding = Encoding(env.observation_space, env.action_space)
         parts = build_parts([env], labeler, camera, checkpoint, device, preset, self.config)
         self._scene = parts.scenes[0]
-        self.shared = SharedFeedback(
-            self.encoding, [self.task], parts.labeler, self.config, device
-        )
+        self.shared = SharedFeedback(self.encoding, [self.task], parts.labeler, self.config, device)
 
     @property
     def loop(self) -> FeedbackLoop | None:

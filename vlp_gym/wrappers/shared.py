@@ -97,7 +97,7 @@ class SharedFeedback:
     def begin(self, obs: Any, constants: dict[str, NDArray[Any]] | None, env: int = 0) -> None:
         """Start an episode of an env; `constants` as in `Scene.constants`."""
         self.loop.begin_episode(constants, env)
-        self.outcomes.begin(env)
+        self._end(env)  # a time limit outside of the wrapper shows only here
         self._before[env] = self._vector(obs, env)
 
     def require_begun(self, env: int = 0) -> Vector:
@@ -141,16 +141,19 @@ class SharedFeedback:
             self.loop.session()
         paid = np.zeros(self.n_envs, np.float32)
         if steps:
-            obs, action = np.stack([step[1] for step in steps]), np.stack([step[2] for step in steps])
+            obs, action = (
+                np.stack([step[1] for step in steps]),
+                np.stack([step[2] for step in steps]),
+            )
             paid[[step[0] for step in steps]] = self.loop.rewards(obs, action)
         for env, _, _, moment in steps:
-            told = (moment.env_reward, moment.success, moment.is_over, env)
-            if self.outcomes.step(float(paid[env]), *told):
-                self._watch()
+            self.outcomes.step(float(paid[env]), moment.env_reward, moment.success, env)
+            if moment.is_over:
+                self._end(env)
         return paid
 
-    def _watch(self) -> None:
-        warning = self.outcomes.hacking()
+    def _end(self, env: int) -> None:
+        warning = self.outcomes.hacking() if self.outcomes.end(env) else None
         if warning is not None:
             self.alarms.append(self.loop.steps)
             logger.warning("step %d: %s", self.loop.steps, warning)
@@ -159,7 +162,9 @@ class SharedFeedback:
         vector = self.encoding.obs(obs)
         return np.concatenate([vector, self._marks[env]]) if self._marks.shape[1] else vector
 
-    def stored(self, obs: Any, actions: NDArray[Any], env: int = 0) -> tuple[Vectors, Vectors]:
+    def stored(
+        self, obs: Any, actions: NDArray[Any], env: int = 0
+    ) -> tuple[Vectors, Float[np.ndarray, "rows action"]]:
         """Return observations and actions [rows, ...] of one env, as a replay buffer of Stable-Baselines3 has them."""
         rows = self.encoding.obs_rows(obs)
         if self._marks.shape[1]:

@@ -19,7 +19,7 @@ from vlp_gym.wrappers.encoding import Encoding
 from vlp_gym.wrappers.parts import VLP, build_parts
 from vlp_gym.wrappers.preference import check_length
 from vlp_gym.wrappers.shared import SharedFeedback
-from vlp_gym.wrappers.states import MOMENT, Moment, SendsStates
+from vlp_gym.wrappers.states import MOMENT, SendsStates
 
 EnvFunction = Callable[[], gym.Env[Any, Any]]
 """Makes one env."""
@@ -93,9 +93,7 @@ def build_fleet(
     for probe in probes:
         check_length(probe, config.segment_length)
     encoding = Encoding(probes[0].observation_space, probes[0].action_space)
-    parts = build_parts(
-        probes, labeler, camera, checkpoint, device, preset, config, task_of_env
-    )
+    parts = build_parts(probes, labeler, camera, checkpoint, device, preset, config, task_of_env)
     for probe in probes:
         probe.close()
     tasks = [Task(sentence) for _, sentence in distinct]
@@ -123,7 +121,10 @@ class PreferenceVector(VectorWrapper[Any, Any, Any, Any, Any]):
     """
 
     def __init__(
-        self, env: VectorEnv[Any, Any, Any], shared: SharedFeedback, scenes: Sequence[Scene | None] = ()
+        self,
+        env: VectorEnv[Any, Any, Any],
+        shared: SharedFeedback,
+        scenes: Sequence[Scene | None] = (),
     ) -> None:
         super().__init__(env)
         if env.num_envs != shared.n_envs:

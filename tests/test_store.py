@@ -104,7 +104,7 @@ def test_batches_do_not_depend_on_what_a_killed_session_left(tmp_path: Path) -> 
     class Killed(BaseException):
         pass
 
-    draw, n_drawn = killed_scorer.__call__, 0
+    n_drawn = 0
 
     def dies(segments: Any, task: Task) -> Any:
         nonlocal n_drawn
@@ -120,7 +120,7 @@ def test_batches_do_not_depend_on_what_a_killed_session_left(tmp_path: Path) -> 
         killed(pairs)
     killed._score = score  # type: ignore[method-assign]
     killed(pairs)
-    assert killed_scorer.batches == whole_scorer.batches and draw is not None
+    assert killed_scorer.batches == whole_scorer.batches
 
 
 def test_scores_that_are_not_numbers_are_not_kept(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_two_processes_share_a_store_and_a_kill_leaves_it_whole(tmp_path: Path) 
     store = ScoreStore(path)
     give_up = time.monotonic() + 60
     number = 0
-    while len(store) < 100 and time.monotonic() < give_up:
+    while len(store) - number < 50 and time.monotonic() < give_up:
         store.add([Question("mine", "b", "c", "d", str(number))], [2.0], 1.0)
         number += 1
     os.kill(process.pid, signal.SIGKILL)

@@ -1,0 +1,72 @@
+"""Our settings against B-Pref's: PEBBLE with the oracle's labels, same task, steps and number of labels.
+
+`python -m benchmarks.reference` writes `results/reference.json` from all runs that are finished; stopped ones go on.
+B-Pref's settings are those of its Meta-World scripts (three layers, batches of 512, pre-training by state entropy up to
+step 10,000, ten passes over all steps of all labels, raw observations, no lasting exploration noise). What differs from
+its code all the same: Stable-Baselines3's SAC moves the target every step, learns the temperature at 3e-4, and resets
+are Gymnasium's.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import tyro
+
+from agents import pebble
+from benchmarks.pebble_runs import finished, record_of, settings
+from benchmarks.schema import RESULTS, Record, write_records
+from vlp_gym.feedback.config import FeedbackConfig
+from vlp_gym.reward.config import EnsembleConfig, FitConfig
+
+BUDGET, EVERY, STEPS = 1_000, 1_500, 60_000
+OURS = replace(
+    pebble.DEMO,
+    steps=STEPS,
+    feedback=FeedbackConfig(BUDGET, queries_per_session=50, session_every=EVERY),
+    evaluate_every=STEPS // 10,
+)
+THEIRS = replace(
+    OURS,
+    feedback=replace(
+        OURS.feedback,
+        first_session=10_000,
+        query="disagreement",
+        unsupervised=True,
+        ensemble=EnsembleConfig(normalize_obs=False),
+        fit=FitConfig(max_epochs=10, max_updates=None, steps_sampled=None),
+    ),
+    sac=pebble.SacConfig(depth=3, batch_size=512, explore_steps=0),
+)
+METHODS = {"our settings": OURS, "B-Pref's settings": THEIRS}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which runs to do; the defaults take most of a day on two cores."""
+
+    task: str = "ButtonPress"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    ours: pebble.Config = field(default_factory=lambda: OURS)
+    """A run with our settings; task, labeler, seed and folder are set here."""
+    theirs: pebble.Config = field(default_factory=lambda: THEIRS)
+    """The same with B-Pref's."""
+    runs: Path = Path("runs/reference")
+    """Where the runs are kept."""
+    results: Path = RESULTS
+
+
+def compare(config: Config) -> list[Record]:
+    """Run what is missing, one seed of both before the next, and write what is finished after every run."""
+    records: list[Record] = []
+    for seed in config.seeds:
+        for name, base in zip(METHODS, (config.ours, config.theirs), strict=True):
+            folder = config.runs / f"{config.task}-{name.split()[0]}-seed{seed}"
+            one = settings(replace(base, task=config.task), "oracle", seed, folder)
+            records.append(replace(record_of(finished(one, folder)), method=name))
+            records.sort(key=lambda record: list(METHODS).index(record.method))
+            write_records("reference", records, config.results)
+    return records
+
+
+if __name__ == "__main__":
+    compare(tyro.cli(Config, description=__doc__))

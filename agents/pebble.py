@@ -18,7 +18,6 @@ import torch
 import tyro
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
@@ -29,6 +28,7 @@ from agents.evaluation import Policy, evaluate, record_frames
 from agents.journal import Journal
 from agents.progress import Progress
 from agents.sac import SacConfig, make_sac
+from agents.tracking import make_logger
 from vlp_gym.feedback.archive import EpisodeArchive
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.sb3 import PreferenceVecEnv, RelabelReplay, make_vec_env
@@ -76,6 +76,8 @@ class Config:
     video_episodes: int = 3
     """Episodes of the final video; 0: no video."""
     video_size_px: int = 320
+    track: Literal["wandb", "trackio"] | None = None
+    """A tracker beside TensorBoard."""
     device: str = "auto"
     """Where networks run: auto, cpu, cuda."""
     threads: int = 1
@@ -126,7 +128,7 @@ def _learn(
     if loop is not None and config.keep_episodes:
         names = [find_task(config.task).name] * config.n_envs
         loop.on_episode.append(EpisodeArchive(folder, names, loop.tasks).add)
-    agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
+    agent.set_logger(make_logger(folder, config.track, asdict(config)))
     progress = Progress(config.steps, loop, config.quiet)
     callbacks: list[BaseCallback] = [progress] if loop is None else [RelabelReplay(), progress]
 
@@ -150,6 +152,7 @@ def _learn(
                 write = partial(save_agent, agent=agent, env=env, extra=asdict(journal))
                 run.save_checkpoint(folder, agent.num_timesteps, write)
     env.close()
+    agent.logger.close()
     alarms = [] if shared is None else shared.alarms
     return finish(config, folder, agent, judge, journal, alarms)
 
@@ -169,11 +172,11 @@ def shared_of(env: World) -> SharedFeedback | None:
 
 
 def make_env(config: Config, folder: Path) -> World:
-    """Return the env that the agent learns in, or a vector of several; scores are kept in the run folder."""
+    """Return the env that the agent learns in, or a vector of several; scores stay in the run folder."""
     learned = config.reward == "learned"
     feedback = config.feedback
-    if config.labeler == "vlp" and feedback.score_store is None:
-        feedback = replace(feedback, score_store=str(folder / "scores.sqlite"))
+    if config.labeler == "vlp" and feedback.label_store is None:
+        feedback = replace(feedback, label_store=str(folder / "labels.sqlite"))
     if config.n_envs > 1:
         return make_vec_env(
             config.task,

@@ -59,7 +59,7 @@ def test_a_past_episode_is_drawn_as_it_looked(folder: Path) -> None:
     path = replay(ReplayConfig(folder, camera="corner3", size_px=96, every=1))
     assert path == folder / "episode_1_corner3.mp4"
     with imageio.get_reader(path) as reader:
-        frames = np.stack([frame for frame in reader])  # noqa: C416  (its length is not known)
+        frames = np.stack([frame for frame in reader])
     assert len(frames) == 9
     # The same state drawn by the env's own scene; H.264 loses a little.
     env = gym.make("vlp/DoorClose", labeler=None, reward="env")

@@ -9,7 +9,7 @@ import torch
 
 from vlp_gym.errors import UnknownNameError
 from vlp_gym.reward.config import EnsembleConfig, FitConfig
-from vlp_gym.reward.ensemble import RewardEnsemble
+from vlp_gym.reward.ensemble import Guesses, RewardEnsemble
 from vlp_gym.reward.learner import RewardLearner
 from vlp_gym.reward.loss import preference_loss
 from vlp_gym.reward.preferences import Preferences
@@ -304,3 +304,94 @@ def test_a_gpu_learns_what_a_cpu_learns() -> None:
     np.testing.assert_allclose(on_cpu(obs, action), on_gpu(obs, action), atol=1e-3)
     on_cpu.load_state_dict(on_gpu.state_dict())
     np.testing.assert_allclose(on_cpu(obs, action), on_gpu(obs, action), atol=1e-5)
+
+
+def test_a_weighted_loss_is_the_mean_over_all_pairs() -> None:
+    first, second, label = torch.randn(3, 4), torch.randn(3, 4), torch.rand(3)
+    each = [preference_loss(first[[row]], second[[row]], label[[row]]).item() for row in range(3)]
+    weighted = preference_loss(first, second, label, torch.tensor([1.0, 0.0, 1.0]))
+    assert weighted.item() == pytest.approx((each[0] + each[2]) / 3)
+
+
+@pytest.mark.parametrize("steps_sampled", [None, 3])
+def test_crops_are_runs_of_one_length_at_places_of_their_own(steps_sampled: int | None) -> None:
+    ensemble = RewardEnsemble(1, 1, SMALL)
+    # The first number of a row is its step, plus 100 for a second segment.
+    steps = torch.arange(20.0)[None, None, :, None].expand(6, 2, 20, 2).clone()
+    steps[:, 1] += 100
+    config = FitConfig(crop=8, steps_sampled=steps_sampled)
+    picked = torch.arange(6).expand(3, 6)
+    lengths = set()
+    for _ in range(40):
+        rows, kept = ensemble._drawn(steps, picked, config)
+        lengths.add(kept)
+        assert rows.shape == (3, 6, 2, steps_sampled or kept, 2)
+        seen = rows[..., 0]
+        assert (seen[:, :, 1] >= 100).all() and (seen[:, :, 0] < 100).all()
+        span = seen[..., -1] - seen[..., 0]
+        assert (seen.diff(dim=-1) >= 0).all()
+        if steps_sampled is None:
+            assert (span == kept - 1).all()
+            assert len(seen[..., 0].unique()) > 2 or kept == 20
+        else:
+            assert (span < kept).all()
+    assert lengths <= set(range(12, 21)) and len(lengths) > 5
+
+
+def test_members_label_what_they_are_sure_of_and_nothing_else() -> None:
+    ensemble = RewardEnsemble(4, 2, SMALL)
+    ensemble.fit(preferences_of(), FitConfig(max_epochs=100, max_updates=100, lr=3e-3))
+    pairs = preferences_of(40, seed=1)
+    config = FitConfig(pseudo_ratio=4, pseudo_threshold=0.9)
+    guesses = Guesses(ensemble._standardized(ensemble._rows(pairs)), config)
+    guesses.renew(ensemble.network)
+    members = ensemble.per_member(*rows_of(pairs)).reshape(3, 40, 2, 12).sum(-1)
+    second = 1 / (1 + np.exp(members[..., 0] - members[..., 1]))
+    np.testing.assert_array_equal(guesses.label.numpy(), second > 0.5)
+    np.testing.assert_array_equal(guesses.is_sure.numpy(), np.maximum(second, 1 - second) > 0.9)
+    assert 0 < guesses.share < 1
+
+
+def test_pseudo_labels_sharpen_what_labels_began() -> None:
+    labels, more = preferences_of(30), preferences_of(300, seed=1)
+    spread = []
+    for ratio in (0, 4):
+        ensemble = RewardEnsemble(4, 2, SMALL)
+        once = FitConfig(max_epochs=60, max_updates=60, lr=1e-3, stop_accuracy=1.0)
+        ensemble.fit(labels, once)
+        how = FitConfig(
+            max_epochs=60,
+            max_updates=60,
+            lr=1e-3,
+            stop_accuracy=1.0,
+            pseudo_ratio=ratio,
+            pseudo_threshold=0.7,
+        )
+        told = ensemble.fit(labels, how, more)
+        assert ("pseudo_labels" in told) == bool(ratio)
+        returns = ensemble(*rows_of(more)).reshape(300, 2, 12).sum(-1)
+        spread.append(np.abs(returns[:, 1] - returns[:, 0]).mean())
+    assert spread[1] > spread[0]
+
+
+def test_contradictory_labels_leave_the_members_undecided() -> None:
+    one = preferences_of(30)
+    both = Preferences(
+        np.concatenate([one.obs, one.obs]),
+        np.concatenate([one.action, one.action]),
+        np.concatenate([one.label, 1 - one.label]),
+    )
+    ensemble = RewardEnsemble(4, 2, SMALL)
+    told = ensemble.fit(both, FitConfig(max_epochs=50, max_updates=50, lr=3e-3))
+    assert told["loss"] == pytest.approx(np.log(2), abs=0.05)
+    assert 0.3 < told["accuracy"] < 0.7
+    assert np.isfinite(ensemble(*rows_of(both))).all()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"crop": -1}, {"pseudo_ratio": -1}, {"pseudo_threshold": 0.4}, {"pseudo_weight": -1.0}],
+)
+def test_options_of_surf_that_cannot_be_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="FitConfig"):
+        FitConfig(**wrong)  # type: ignore[arg-type]

@@ -1,6 +1,9 @@
 """Relabelling and logging with Stable-Baselines3."""
 
 import copy
+import multiprocessing
+import os
+import signal
 from functools import partial
 from typing import Any
 
@@ -16,6 +19,7 @@ from stable_baselines3.common.env_checker import check_env
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from tests.helpers import ToyReach
+from vlp_gym.errors import FeedbackError
 from vlp_gym.sb3 import PreferenceVecEnv, RelabelReplay, wrap_vec_env
 from vlp_gym.wrappers.preference import PreferenceReward
 
@@ -212,6 +216,36 @@ def test_subprocesses_learn_as_one_process_does() -> None:
         env.close()
     np.testing.assert_array_equal(*weights)
     np.testing.assert_array_equal(*paid)
+
+
+class Dying(ToyReach):
+    """Its process is killed at the third step."""
+
+    def step(self, action: Any) -> Any:
+        if self._n_steps == 2 and multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+def test_a_dead_worker_is_named() -> None:
+    settings: dict[str, Any] = {"labeler": "oracle", "feedback": FEEDBACK, "device": "cpu"}
+    env = wrap_vec_env(
+        [ToyReach, Dying],
+        "reach",
+        vec_env_cls=SubprocVecEnv,
+        vec_env_kwargs={"start_method": "fork"},
+        **settings,
+    )
+    env.reset()
+    with pytest.raises(FeedbackError, match="worker process of the vector died"):
+        for _ in range(4):
+            env.step(np.zeros((2, 2), np.float32))
+    assert env.loop.steps == 4
+    alive: Any = env.unwrapped
+    alive.remotes[0].close()
+    for process in alive.processes:
+        process.terminate()
+        process.join()
 
 
 def test_on_policy_algorithms_learn_from_several_envs() -> None:

@@ -1,4 +1,4 @@
-"""The score store: what was scored once is never scored again."""
+"""The label store: what was asked once is never asked again."""
 
 import os
 import signal
@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from tests.helpers import TASK, BrightnessScorer, DotScene, make_episode
 from vlp_gym.errors import CheckpointError
 from vlp_gym.labelers.score import ScoreLabeler
-from vlp_gym.labelers.store import COLUMNS, Question, ScoresConfig, ScoreStore, export_scores
+from vlp_gym.labelers.store import TABLES, LabelStore, Question, StoreConfig, export_store
+from vlp_gym.labelers.stored import StoredLabeler
 from vlp_gym.scenes.metaworld import make_sawyer, metaworld_scene
-from vlp_gym.types import Pair, Segment, Task
+from vlp_gym.types import Labels, Pair, Segment, Status, Task
 
 
 class Counting(BrightnessScorer):
@@ -47,7 +48,7 @@ def make_pairs(seed: int = 0, n_pairs: int = 12, task: Task = TASK) -> list[Pair
 
 def labeler(path: Path, **settings: Any) -> tuple[ScoreLabeler, Counting]:
     scorer = settings.pop("scorer", Counting())
-    return ScoreLabeler(scorer, NamedScene(), store=ScoreStore(path), **settings), scorer
+    return ScoreLabeler(scorer, NamedScene(), store=LabelStore(path), **settings), scorer
 
 
 def test_nothing_is_scored_twice_within_a_run_or_across_runs(tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_what_differs_is_scored_anew(tmp_path: Path, differs: str) -> None:
         pairs = [replace(pair, task=Task("reach the blue dot")) for pair in pairs]
     if differs == "states":
         pairs = make_pairs(seed=1)
-    ScoreLabeler(scorer, scene, store=ScoreStore(tmp_path / "scores.sqlite"))(pairs)
+    ScoreLabeler(scorer, scene, store=LabelStore(tmp_path / "scores.sqlite"))(pairs)
     assert sum(scorer.batches) == 24
 
 
@@ -136,9 +137,10 @@ def test_scores_that_are_not_numbers_are_not_kept(tmp_path: Path) -> None:
 
 def test_a_store_is_exported_with_every_scores_provenance(tmp_path: Path) -> None:
     labels = labeler(tmp_path / "scores.sqlite")[0](make_pairs())
-    told = export_scores(ScoresConfig(tmp_path / "scores.sqlite"))
-    table = pq.read_table(tmp_path / "scores.parquet")
-    assert told["scores"] == table.num_rows == 24 and table.column_names == list(COLUMNS)
+    told = export_store(StoreConfig(tmp_path / "scores.sqlite"))
+    table = pq.read_table(tmp_path / "scores-scores.parquet")
+    assert told[str(tmp_path / "scores-scores.parquet")] == table.num_rows == 24
+    assert table.column_names == list(TABLES["scores"])
     assert set(table["scorer"].to_pylist()) == {"brightness"}
     assert set(table["instruction"].to_pylist()) == {TASK.instruction}
     assert set(table["frames"].to_pylist()) == {"2 uniform of 10"}
@@ -149,16 +151,16 @@ def test_a_store_is_exported_with_every_scores_provenance(tmp_path: Path) -> Non
 
 
 def test_a_missing_store_and_another_file_are_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no score store"):
-        export_scores(ScoresConfig(tmp_path / "scores.sqlite"))
+    with pytest.raises(FileNotFoundError, match="no label store"):
+        export_store(StoreConfig(tmp_path / "scores.sqlite"))
     (tmp_path / "text.sqlite").write_text("no database " * 100)
-    with pytest.raises(CheckpointError, match="cannot be used as a score store"):
-        len(ScoreStore(tmp_path / "text.sqlite"))
+    with pytest.raises(CheckpointError, match="cannot be used as a label store"):
+        len(LabelStore(tmp_path / "text.sqlite"))
 
 
 def test_a_scene_that_does_not_say_what_it_draws_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="identity"):
-        ScoreLabeler(BrightnessScorer(), DotScene(), store=ScoreStore(tmp_path / "s.sqlite"))
+        ScoreLabeler(BrightnessScorer(), DotScene(), store=LabelStore(tmp_path / "s.sqlite"))
 
 
 def test_scenes_of_meta_world_are_told_apart_but_not_by_where_things_are() -> None:
@@ -179,20 +181,97 @@ def test_scenes_of_meta_world_are_told_apart_but_not_by_where_things_are() -> No
 def test_two_processes_share_a_store_and_a_kill_leaves_it_whole(tmp_path: Path) -> None:
     path = tmp_path / "scores.sqlite"
     code = (
-        "import sys; from vlp_gym.labelers.store import Question, ScoreStore\n"
-        "store = ScoreStore(sys.argv[1])\n"
+        "import sys; from vlp_gym.labelers.store import Question, LabelStore\n"
+        "store = LabelStore(sys.argv[1])\n"
         "for n in range(10**6):\n"
         "    asked = [Question('a', 'b', 'c', 'd', f'{n} {each}') for each in range(7)]\n"
-        "    store.add(asked, [1.0] * 7, 1.0)\n"
+        "    store.add_scores(asked, [1.0] * 7, 1.0)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(path)])
-    store = ScoreStore(path)
+    store = LabelStore(path)
     give_up = time.monotonic() + 60
     number = 0
     while len(store) - number < 50 and time.monotonic() < give_up:
-        store.add([Question("mine", "b", "c", "d", str(number))], [2.0], 1.0)
+        store.add_scores([Question("mine", "b", "c", "d", str(number))], [2.0], 1.0)
         number += 1
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     theirs = len(store) - number
     assert theirs > 0 and theirs % 7 == 0 and number > 0
+
+
+class Person:
+    """Prefers the brighter segment, abstains where both are alike, and is counted."""
+
+    name = "person"
+
+    def __init__(self, patience: int = 10**6) -> None:
+        self.asked: list[int] = []
+        self.patience = patience
+
+    def __call__(self, pairs: list[Pair]) -> Labels:
+        if sum(self.asked) + len(pairs) > self.patience:
+            raise KeyboardInterrupt
+        self.asked.append(len(pairs))
+        level = [
+            [each.episode.snapshots[each.steps].mean() for each in (p.first, p.second)]
+            for p in pairs
+        ]
+        gap = np.array(level)[:, 1] - np.array(level)[:, 0]
+        alike = np.abs(gap) < 5
+        value = np.where(alike, np.nan, gap > 0).astype(np.float32)
+        status = np.where(alike, Status.ABSTAINED, Status.LABELLED).astype(np.int8)
+        return Labels(value, status, {"reason": np.array([f"{each:.1f}" for each in gap])})
+
+
+def assert_same_labels(first: Labels, second: Labels) -> None:
+    np.testing.assert_array_equal(first.value, second.value)
+    np.testing.assert_array_equal(first.status, second.status)
+    assert list(first.extra) == list(second.extra)
+    for name in first.extra:
+        np.testing.assert_array_equal(first.extra[name], second.extra[name])
+
+
+def test_labels_of_a_person_are_kept_with_abstentions_and_reasons(tmp_path: Path) -> None:
+    pairs, person = make_pairs(), Person()
+    once = StoredLabeler(person, LabelStore(tmp_path / "labels.sqlite"))
+    labels = once(pairs)
+    assert_same_labels(labels, Person()(pairs))
+    assert (labels.status == Status.ABSTAINED).any() and labels.labelled.any()
+    nobody = StoredLabeler(Person(patience=0), LabelStore(tmp_path / "labels.sqlite"))
+    assert_same_labels(nobody(pairs[::-1]), Person()(pairs[::-1]))
+    swapped = [Pair(pair.second, pair.first, pair.task) for pair in pairs[:2]]
+    once(swapped)  # another question
+    assert sum(person.asked) == 14
+    export_store(StoreConfig(tmp_path / "labels.sqlite"))
+    table = pq.read_table(tmp_path / "labels-labels.parquet")
+    assert table.num_rows == 14 and set(table["labeler"].to_pylist()) == {"person"}
+    assert table["value"].null_count == sum(
+        s == Status.ABSTAINED for s in table["status"].to_pylist()
+    )
+
+
+def test_an_interrupted_session_asks_only_the_rest(tmp_path: Path) -> None:
+    pairs, tired = make_pairs(), Person(patience=9)
+    with pytest.raises(KeyboardInterrupt):
+        StoredLabeler(tired, LabelStore(tmp_path / "labels.sqlite"), batch=4)(pairs)
+    rested = Person()
+    labels = StoredLabeler(rested, LabelStore(tmp_path / "labels.sqlite"), batch=4)(pairs)
+    assert tired.asked == [4, 4] and rested.asked == [4]
+    assert_same_labels(labels, Person()(pairs))
+
+
+def test_failures_are_asked_again(tmp_path: Path) -> None:
+    def fails(pairs: list[Pair]) -> Labels:
+        nothing = np.full(len(pairs), np.nan, np.float32)
+        return Labels(nothing, np.full(len(pairs), Status.FAILED, np.int8))
+
+    store = LabelStore(tmp_path / "labels.sqlite")
+    assert not StoredLabeler(fails, store)(make_pairs()).labelled.any() and len(store) == 0
+
+
+def test_labelers_that_draw_random_numbers_are_not_remembered(tmp_path: Path) -> None:
+    from vlp_gym.labelers.teacher import Teacher
+
+    with pytest.raises(ValueError, match="leave the store out"):
+        StoredLabeler(Teacher.of("noisy"), LabelStore(tmp_path / "labels.sqlite"))

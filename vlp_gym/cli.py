@@ -29,7 +29,7 @@ COMMANDS = {
     "attention": "vlp_gym.training.attention:attention",
     "label": "vlp_gym.training.labelling:label",
     "replay": "vlp_gym.envs.replay:replay",
-    "scores": "vlp_gym.labelers.store:export_scores",
+    "store": "vlp_gym.labelers.store:export_store",
     "export": "vlp_gym.training.export:export",
     "instructions": "vlp_gym.tasks.authoring:author",
     "doctor": "vlp_gym.doctor:doctor",

@@ -57,8 +57,8 @@ class PreferenceVecEnv(VecEnvWrapper):
         cls, fleet: Fleet, vec_env_cls: type[VecEnv], vec_env_kwargs: Mapping[str, Any] | None
     ) -> "PreferenceVecEnv":
         """Return the vector of a fleet; `vec_env_cls` is `DummyVecEnv` or `SubprocVecEnv`."""
-        venv = vec_env_cls(fleet.workers, **(vec_env_kwargs or {}))  # type: ignore[call-arg]
-        return cls(venv, fleet.shared, fleet.scenes)
+        make: Any = vec_env_cls
+        return cls(make(fleet.workers, **(vec_env_kwargs or {})), fleet.shared, fleet.scenes)
 
     @property
     def loop(self) -> FeedbackLoop:

@@ -60,8 +60,9 @@ class FeedbackConfig:
     """A scorer's label is sigmoid(score difference / temperature); higher is softer."""
     tie_band: float = 0.0
     """Score differences smaller than this are labelled 0.5."""
-    score_store: str | None = None
-    """File in which a scorer's scores are kept and looked up, so that nothing is scored twice; runs may share it."""
+    label_store: str | None = None
+    """File in which a scorer's scores, or the labels of a labeler of your own, are kept as they come and looked up, so
+    that nothing is asked twice; runs may share it."""
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     """Shape of the reward ensemble."""
     fit: FitConfig = field(default_factory=FitConfig)

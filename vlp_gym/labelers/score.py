@@ -9,13 +9,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from vlp_gym.errors import FeedbackError
-from vlp_gym.labelers.store import Question, ScoreStore, question_of
+from vlp_gym.labelers.store import LabelStore, Question, question_of
 from vlp_gym.types import Frames, Labels, Pair, Scorer, Segment, Status, Task
 
 
 @runtime_checkable
 class Drawer(Protocol):
-    """The part of a `Scene` that labels need; one with an `identity` can be remembered by a `ScoreStore`."""
+    """The part of a `Scene` that labels need; one with an `identity` can be remembered by a `LabelStore`."""
 
     def draw(self, constants: dict[str, NDArray[Any]], snapshots: NDArray[Any]) -> Frames:
         """Draw snapshots [frames, state] of one episode, uint8 [frames, height, width, 3]."""
@@ -75,7 +75,7 @@ class ScoreLabeler:
         temperature: float = 1.0,
         tie_band: float = 0.0,
         batch: int = 16,
-        store: ScoreStore | None = None,
+        store: LabelStore | None = None,
     ) -> None:
         if not temperature > 0 or tie_band < 0:
             raise ValueError(
@@ -90,7 +90,7 @@ class ScoreLabeler:
         self._batch, self.store = batch, store
         if store is not None and not all(hasattr(each, "identity") for each in self._scenes):
             raise ValueError(
-                "a score store needs a scene that says what it draws (`identity`); leave the store out, or give the "
+                "a label store needs a scene that says what it draws (`identity`); leave the store out, or give the "
                 "scene one"
             )
 
@@ -131,13 +131,13 @@ class ScoreLabeler:
         # Blocks do not depend on what is known, and are kept whole: a run that goes on after a kill in the middle of a
         # session scores the rest in the same batches, so with the same rounding.
         questions = [self._question(each, task) for each in segments]
-        known = self.store.find(questions)
+        known = self.store.scores(questions)
         missing = [row for row, score in enumerate(known) if score is None]
         if missing:
             started = perf_counter()
             scored = self._score([segments[row] for row in missing], task).tolist()
             asked = [questions[row] for row in missing]
-            self.store.add(asked, scored, perf_counter() - started)
+            self.store.add_scores(asked, scored, perf_counter() - started)
             for row, score in zip(missing, scored, strict=True):
                 known[row] = score
         return [float("nan") if score is None else score for score in known]

@@ -9,6 +9,8 @@ import gymnasium as gym
 from vlp_gym.errors import UnknownNameError
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.labelers.oracle import OracleLabeler
+from vlp_gym.labelers.store import LabelStore
+from vlp_gym.labelers.stored import StoredLabeler
 from vlp_gym.labelers.teacher import TEACHERS, Teacher
 from vlp_gym.scenes import scene_of
 from vlp_gym.scenes.eager import require_pictures
@@ -71,6 +73,8 @@ def build_parts(
         raise UnknownNameError.of("labeler", labeler, list(LABELERS))
     if isinstance(labeler, str):
         labeler = OracleLabeler() if labeler == ORACLE else Teacher.of(labeler)
+    elif feedback.label_store is not None:
+        labeler = StoredLabeler(labeler, LabelStore(feedback.label_store))
     given: Scene | None = getattr(labeler, "scene", None)
     scenes = [
         scene_of(env, camera, preset=preset) if given is None and is_mujoco(env) else given
@@ -89,7 +93,6 @@ def _looking(
     task_of_env: Sequence[int],
 ) -> Parts:
     from vlp_gym.labelers.score import ScoreLabeler  # noqa: PLC0415
-    from vlp_gym.labelers.store import ScoreStore  # noqa: PLC0415
     from vlp_gym.scorers import load_scorer  # noqa: PLC0415
 
     # What cannot be drawn says so now, before weights are loaded and long before the first session.
@@ -111,7 +114,7 @@ def _looking(
         feedback.soft_labels,
         feedback.temperature,
         feedback.tie_band,
-        store=None if feedback.score_store is None else ScoreStore(feedback.score_store),
+        store=None if feedback.label_store is None else LabelStore(feedback.label_store),
     )
     return Parts(judge, [*scenes])
 

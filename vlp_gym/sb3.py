@@ -143,7 +143,8 @@ def make_vec_env(
         max_episode_steps: time limit of an episode.
         vec_env_cls: `DummyVecEnv`, or `SubprocVecEnv` for a process each. (Stable-Baselines3's own workers load
             torch, because it does when it is imported; ours would not.)
-        vec_env_kwargs: arguments of that class.
+        vec_env_kwargs: arguments of that class. (Forked workers hold each other's pipes open, so that the death of one
+            goes unnoticed; the default start method notices.)
         settings: `labeler`, `feedback`, `camera`, `checkpoint`, `device` and `preset` of `PreferenceReward`.
     """
     fleet = metaworld_fleet(n_envs, task, max_episode_steps, instruction, **settings)

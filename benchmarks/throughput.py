@@ -15,6 +15,7 @@ import torch
 import tyro
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 import vlp_gym  # noqa: F401  registers vlp/*
 from benchmarks.schema import RESULTS, Record, write_records
@@ -84,13 +85,14 @@ def make_envs(config: Config) -> dict[str, gym.Env[Any, Any]]:
     }
 
 
-def make_agent(env: gym.Env[Any, Any], seed: int) -> SAC:
-    """Return SAC of the size that the numbers are about, for all three with PyTorch's fastest Adam for a CPU."""
+def make_agent(env: gym.Env[Any, Any] | VecEnv, seed: int, gradient_steps: int = 1) -> SAC:
+    """Return SAC of the size that the numbers are about, with PyTorch's fastest Adam for a CPU."""
     return SAC(
         "MlpPolicy",
         env,
         learning_starts=1_000,
         batch_size=256,
+        gradient_steps=gradient_steps,
         policy_kwargs={"net_arch": [256, 256], "optimizer_kwargs": {"fused": True}},
         seed=seed,
         device="cpu",

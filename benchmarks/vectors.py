@@ -14,14 +14,12 @@ from typing import Any
 import gymnasium as gym
 import torch
 import tyro
-from stable_baselines3 import SAC
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from benchmarks.schema import RESULTS, Record, write_records
+from benchmarks.throughput import BARE, FEEDBACK, make_agent
 from vlp_gym.sb3 import PreferenceVecEnv, RelabelReplay, make_vec_env
 from vlp_gym.tasks.metaworld import find_task
-
-BARE, FEEDBACK = "bare Meta-World", "vlp-gym"
 
 
 @dataclass(frozen=True)
@@ -51,20 +49,6 @@ def bare_env(env_name: str, seed: int) -> gym.Env[Any, Any]:
     return gym.make("Meta-World/MT1", env_name=env_name, seed=seed)
 
 
-def make_agent(env: VecEnv, seed: int) -> SAC:
-    """Return SAC of the size of `benchmarks.throughput`, with as many updates as env steps."""
-    return SAC(
-        "MlpPolicy",
-        env,
-        learning_starts=1_000,
-        batch_size=256,
-        gradient_steps=-1,
-        policy_kwargs={"net_arch": [256, 256], "optimizer_kwargs": {"fused": True}},
-        seed=seed,
-        device="cpu",
-    )
-
-
 def measure(config: Config) -> tuple[dict[str, list[float]], dict[str, float]]:
     """Return the steps per second of every repeat by method, and the seconds of each part of the feedback."""
     if config.threads is not None:
@@ -84,8 +68,9 @@ def measure(config: Config) -> tuple[dict[str, list[float]], dict[str, float]]:
     )
     makers = [partial(bare_env, task.env_name, config.seed + env) for env in range(config.n_envs)]
     agents = {
-        BARE: make_agent(SubprocVecEnv(makers), config.seed),
-        FEEDBACK: make_agent(learned, config.seed),
+        # As many updates as env steps, as with one env.
+        BARE: make_agent(SubprocVecEnv(makers), config.seed, gradient_steps=-1),
+        FEEDBACK: make_agent(learned, config.seed, gradient_steps=-1),
     }
     speed: dict[str, list[float]] = {name: [] for name in agents}
     for repeat in range(-1, config.repeats):

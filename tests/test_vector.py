@@ -70,6 +70,8 @@ def test_episodes_are_recorded_whole_in_every_autoreset_mode(mode: str) -> None:
         for episode in recorded:
             # Goals differ between episodes, and never within one: no segment straddles two.
             assert (episode[:, 2:] == episode[0, 2:]).all()
+    whole = [len(each) == (7, 9, 11)[each.env] for each in env.loop.recorder.episodes()]
+    assert len(env.shared.outcomes) == sum(whole)
     goals = {tuple(each.obs[0, 2:]) for each in env.loop.recorder.episodes()}
     assert len(goals) == len(env.loop.recorder.episodes())
 

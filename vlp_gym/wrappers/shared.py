@@ -97,7 +97,8 @@ class SharedFeedback:
     def begin(self, obs: Any, constants: dict[str, NDArray[Any]] | None, env: int = 0) -> None:
         """Start an episode of an env; `constants` as in `Scene.constants`."""
         self.loop.begin_episode(constants, env)
-        self._end(env)  # a time limit outside of the wrapper shows only here
+        if all(step[0] != env for step in self._unpaid):
+            self._end(env)  # a time limit outside of the wrapper shows only here
         self._before[env] = self._vector(obs, env)
 
     def require_begun(self, env: int = 0) -> Vector:

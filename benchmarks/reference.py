@@ -13,6 +13,7 @@ from pathlib import Path
 import tyro
 
 from agents import pebble
+from agents.sac import SacConfig
 from benchmarks.pebble_runs import finished, record_of, settings
 from benchmarks.schema import RESULTS, Record, write_records
 from vlp_gym.feedback.config import FeedbackConfig
@@ -35,7 +36,7 @@ THEIRS = replace(
         ensemble=EnsembleConfig(normalize_obs=False),
         fit=FitConfig(max_epochs=10, max_updates=None, steps_sampled=None),
     ),
-    sac=pebble.SacConfig(depth=3, batch_size=512, explore_steps=0),
+    sac=SacConfig(depth=3, batch_size=512, explore_steps=0),
 )
 METHODS = {"our settings": OURS, "B-Pref's settings": THEIRS}
 

@@ -4,6 +4,7 @@
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -139,7 +140,7 @@ def measure_fits(config: Config) -> dict[str, list[float]]:
         for _ in range(config.updates):
             looped.update(inputs, label, whole.batch)
 
-    methods = {
+    methods: dict[str, Callable[[], object]] = {
         "a loop over members, all steps": loop,
         "stacked, all steps": lambda: stacked.fit(preferences, whole),
         f"stacked, {part.steps_sampled} steps of a segment (ours)": lambda: stacked.fit(

@@ -20,6 +20,7 @@ from benchmarks.schema import RESULTS, Record, write_records
 from benchmarks.throughput import BARE, FEEDBACK, make_agent
 from vlp_gym.sb3 import PreferenceVecEnv, RelabelReplay, make_vec_env
 from vlp_gym.tasks.metaworld import find_task
+from vlp_gym.wrappers.vector import EnvFunction
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,8 @@ def measure(config: Config) -> tuple[dict[str, list[float]], dict[str, float]]:
         labeler=config.labeler,
         feedback=feedback,
     )
-    makers = [partial(bare_env, task.env_name, config.seed + env) for env in range(config.n_envs)]
+    seeds = range(config.seed, config.seed + config.n_envs)
+    makers: list[EnvFunction] = [partial(bare_env, task.env_name, seed) for seed in seeds]
     agents = {
         # As many updates as env steps, as with one env.
         BARE: make_agent(SubprocVecEnv(makers), config.seed, gradient_steps=-1),

@@ -234,6 +234,7 @@ class FeedbackLoop:
         fit: dict[str, float],
         seconds: dict[str, float],
     ) -> SessionRecord:
+        spread, agreement = self._opinions(pairs)
         record = SessionRecord(
             session=len(self.history),
             step=self.steps,
@@ -245,7 +246,8 @@ class FeedbackLoop:
             label_share=label_share(labels),
             fit_accuracy=_finite(fit.get("accuracy")),
             fit_loss=_finite(fit.get("loss")),
-            **self._opinions(pairs),
+            spread=spread,
+            agreement=agreement,
             fit_updates=int(fit.get("updates", 0)),
             version=self.version,
             seconds={part: round(duration, 6) for part, duration in seconds.items()},
@@ -266,16 +268,13 @@ class FeedbackLoop:
             listener(record)
         return record
 
-    def _opinions(self, pairs: list[Pair]) -> dict[str, float | None]:
+    def _opinions(self, pairs: list[Pair]) -> tuple[float | None, float | None]:
+        """Return the spread of the members' answers and how often they agree; nothing before the first fit."""
         if not self.version:
-            return {"spread": None, "agreement": None}
+            return None, None
         logit = member_logits(pairs, self.ensemble.per_member)
-        prefers_second = logit > 0
-        of_one_mind = prefers_second.all(0) | ~prefers_second.any(0)
-        return {
-            "spread": float(disagreement(logit).mean()),
-            "agreement": float(of_one_mind.mean()),
-        }
+        of_one_mind = (logit > 0).all(0) | (logit <= 0).all(0)
+        return float(disagreement(logit).mean()), float(of_one_mind.mean())
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the rest of a run depends on, as arrays, numbers and texts."""

@@ -53,7 +53,9 @@ class Outcomes:
         """End the episode of an env and return whether there was one."""
         if not self._n_steps[env]:
             return False
-        self._latest.append(Outcome(*self._sums[env].tolist(), *self._success[env].tolist(), env))
+        learned, simulated = self._sums[env].tolist()
+        once, at_end = self._success[env].tolist()
+        self._latest.append(Outcome(learned, simulated, once, at_end, env))
         self._n_finished += 1
         self._sums[env], self._success[env], self._n_steps[env] = 0.0, False, 0
         return True

@@ -322,7 +322,9 @@ class Guesses:
         members = len(network.weights[0])
         with torch.no_grad():
             rows = self.inputs.flatten(0, 2)
-            blocks = [network(each.expand(members, *each.shape)) for each in rows.split(ROWS)]
+            blocks = [
+                network(each.expand(members, *each.shape)) for each in torch.split(rows, ROWS)
+            ]
             reward = torch.cat(blocks, -1).view(members, *self.inputs.shape[:3])
             logit = (reward[:, :, 1] - reward[:, :, 0]).sum(-1)
         self.label = (logit > 0).float()

@@ -57,7 +57,7 @@ class StateEntropy:
             block = obs[start : start + ROWS].astype(np.float64)
             squares = (block * block).sum(-1)[:, None] + lengths - 2 * block @ states.T
             found[start : start + ROWS] = np.partition(squares, rank, axis=-1)[:, rank]
-        return np.sqrt(found.clip(min=0.0))
+        return np.asarray(np.sqrt(found.clip(min=0.0)))
 
     def _measure(self, distance: float) -> None:
         # Welford's running mean and sum of squared deviations.

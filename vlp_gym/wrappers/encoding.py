@@ -42,7 +42,7 @@ class Encoding:
     def obs(self, obs: Any) -> Vector:
         """Return an observation as a new vector."""
         if isinstance(obs, Mapping):
-            one = {name: np.asarray(value)[None] for name, value in obs.items()}
+            one: Any = {name: np.asarray(value)[None] for name, value in obs.items()}
         else:
             one = np.asarray(obs)[None]
         vector: Vector = self.obs_rows(one)[0]

@@ -106,7 +106,7 @@ def build_fleet(
     return Fleet(workers, shared, parts.scenes)
 
 
-class PreferenceVector(VectorWrapper):  # type: ignore[type-arg]  # older Gymnasium has no type arguments here
+class PreferenceVector(VectorWrapper):
     """Replaces the rewards of a vector by those that one feedback loop learns from all of its envs.
 
     Everything is as in `PreferenceReward`, of which this is the many: the simulators' rewards are in
@@ -198,7 +198,8 @@ class PreferenceVector(VectorWrapper):  # type: ignore[type-arg]  # older Gymnas
             obs = self.env.unwrapped.call("resume_states", list(state["envs"]))  # type: ignore[attr-defined]
         self.shared.load_state_dict(state["shared"])
         space = self.env.single_observation_space
-        return concatenate(space, obs, create_empty_array(space, self.num_envs))
+        room: Any = create_empty_array(space, self.num_envs)
+        return concatenate(space, obs, room)
 
     def close(self, **kwargs: Any) -> None:
         """Free the scenes' renderers and the envs."""

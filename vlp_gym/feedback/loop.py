@@ -195,7 +195,7 @@ class FeedbackLoop:
         if self.config.query == "uniform" or not self.version:
             return self._cut(n_pairs)
         candidates = self._cut(n_pairs * self.config.candidates_per_query)
-        asked = self.table.segments("obs")
+        asked = self.table.segments("obs") if len(self.table) else None
         return choose_queries(
             self.config.query, candidates, n_pairs, self.ensemble.per_member, asked
         )

@@ -93,7 +93,7 @@ def levels(n_each: int = 6, n_steps: int = 60) -> Trajectories:
         ("expert",) * n_each + ("medium",) * n_each + ("random",) * n_each + ("wander",) * n_each
     )
     rng = np.random.default_rng(0)
-    obs = rng.normal(size=(len(names), n_steps, 3)).astype(np.float32)
+    obs = rng.normal(size=(len(names), n_steps, 39)).astype(np.float32)
     obs[:n_each] += 10
     shape = (len(names), n_steps)
     return Trajectories(

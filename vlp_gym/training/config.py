@@ -16,7 +16,9 @@ Tower = Literal["vision", "text"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a preference model is trained. The defaults are the recipe of the bundled model, but for `data`."""
+    """How a preference model is trained. The bundled model was trained so on two folders of data, but without `undoing` and
+    with `loss.aim` at 0.
+    """
 
     data: tuple[Path, ...] = (Path("data/graded-0"),)
     """Folders that `vlp collect` wrote."""

@@ -16,9 +16,7 @@ Tower = Literal["vision", "text"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a preference model is trained. The bundled model was trained so on two folders of data, but without `undoing` and
-    with `loss.aim` at 0.
-    """
+    """How a preference model is trained; the bundled one so on two folders, but without `undoing` and `loss.aim`."""
 
     data: tuple[Path, ...] = (Path("data/graded-0"),)
     """Folders that `vlp collect` wrote."""

@@ -8,9 +8,12 @@ from gymnasium.envs.registration import EnvSpec
 
 from vlp_gym.envs.metaworld import PICTURE_PX, MetaworldEnv
 from vlp_gym.scenes.opengl import prepare_opengl
+from vlp_gym.scorers import SCORERS
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
 from vlp_gym.types import Labeler
+from vlp_gym.wrappers.pay import PayConfig
 from vlp_gym.wrappers.preference import PreferenceReward
+from vlp_gym.wrappers.score import ScoreReward
 from vlp_gym.wrappers.seeded import SeededEpisodes
 
 
@@ -27,22 +30,29 @@ def make_metaworld(
     height: int | None = None,
     width: int | None = None,
     preset: str = "fast",
+    scorer: Mapping[str, Any] | None = None,
+    pay: Mapping[str, Any] | None = None,
 ) -> gym.Env[Any, Any]:
     """Return a Meta-World env whose reward is a sentence; the entry point of all `vlp/*` ids.
 
     Args:
         task: name of the task; `gym.make` fills it in.
         instruction: the sentence that becomes the reward; None takes the task's own.
-        labeler: who compares segments: "vlp" (the preference model) or "oracle" (the simulator's return).
-        reward: what the agent is paid: "learned" from labels, or the simulator's own ("env"), without any labels.
+        labeler: who compares segments: "oracle" (the simulator's return), or the name of a scorer: "vlp" (the preference
+            model), "clip", "vlmrm", "r3m", "vip", "liv", "roboclip".
+        reward: what the agent is paid: "learned" from labels; the simulator's own ("env"), without any labels; or what a
+            scorer says of its frames, by the scorer's name, without any labels either.
         feedback: fields of `vlp_gym.feedback.config.FeedbackConfig` that differ from its defaults.
         camera: name of the camera of labels and pictures; None takes the one that the checkpoint was trained on.
-        checkpoint: folder of a VLP checkpoint, or `hf-hub:OWNER/NAME`; None takes the bundled one.
-        device: where the preference model and the reward learner run, "auto" or as torch names it.
+        checkpoint: folder of a VLP checkpoint, or `hf-hub:OWNER/NAME`; None takes the bundled one. Of another scorer its
+            official file; None looks for it, see `vlp doctor`.
+        device: where the scorer and the reward learner run, "auto" or as torch names it.
         render_mode: "rgb_array" to look at the env, or None.
         height: height of `render()`'s pictures in pixels.
         width: width of `render()`'s pictures in pixels.
         preset: drawing quality, see `vlp_gym.scenes.renderer.PRESETS`.
+        scorer: settings of the scorer's own, such as {"alpha": 0.5, "baseline": "a robot"} of "vlmrm".
+        pay: where a scorer pays, how: fields of `vlp_gym.wrappers.pay.PayConfig` that differ from its defaults.
 
     Raises:
         UnknownNameError: no such task, labeler, camera or preset; the closest names are in the message.
@@ -71,6 +81,8 @@ def make_metaworld(
         checkpoint=checkpoint,
         device=device,
         preset=preset,
+        scorer=scorer,
+        pay=pay,
     )
     return RegisteredEnv(rewarded)
 
@@ -99,6 +111,8 @@ def wrap(
     checkpoint: str | None = None,
     device: str = "auto",
     preset: str = "fast",
+    scorer: Mapping[str, Any] | None = None,
+    pay: Mapping[str, Any] | PayConfig | None = None,
 ) -> gym.Env[Any, Any]:
     """Return any Gymnasium env with a sentence as its reward.
 
@@ -108,6 +122,14 @@ def wrap(
     >>> wrap(gym.make("CartPole-v1"), "balance the pole", labeler="oracle")  # doctest: +ELLIPSIS
     <PreferenceReward<SeededEpisodes<...CartPole...>>>
     """
+    if reward in SCORERS:
+        return ScoreReward(
+            SeededEpisodes(env), instruction, reward, pay, camera, checkpoint, device, preset, scorer
+        )
+    if pay is not None:
+        raise ValueError(
+            f"`pay` says how a scorer pays; with reward={reward!r} none does: choose one of {', '.join(SCORERS)}"
+        )
     return PreferenceReward(
         SeededEpisodes(env),
         instruction=instruction,
@@ -118,4 +140,5 @@ def wrap(
         checkpoint=checkpoint,
         device=device,
         preset=preset,
+        scorer=scorer,
     )

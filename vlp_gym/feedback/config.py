@@ -35,8 +35,9 @@ class FeedbackConfig:
     disagree about most. The first session is uniform either way: nothing has been learned yet."""
     candidates_per_query: int = 10
     """Pairs that disagreement chooses one from."""
-    soft_labels: bool = True
-    """Whether a scorer's labels keep their probability (ours) or are rounded to 0 or 1."""
+    soft_labels: bool | None = None
+    """Whether a scorer's labels keep their probability or are rounded to 0 or 1. None: they keep it where differences of
+    scores are log-odds, as VLP's (ours), and are rounded where they are not, as of similarities."""
     temperature: float = 1.0
     """A scorer's label is sigmoid(score difference / temperature); higher is softer."""
     tie_band: float = 0.0

@@ -1,13 +1,14 @@
 """The labeler that looks: draws both segments and compares what a scorer says of them."""
 
+from collections.abc import Callable
 from time import perf_counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vlp_gym.errors import FeedbackError
+from vlp_gym.errors import FeedbackError, UnknownNameError
 from vlp_gym.types import Frames, Labels, Pair, Scorer, Segment, Status, Task
 
 
@@ -20,34 +21,49 @@ class Drawer(Protocol):
         ...
 
 
-def frames_of(segment: Segment, scene: Drawer, n_frames: int) -> Frames:
+def frames_of(
+    segment: Segment, scene: Drawer, n_frames: int, keeps_last: bool = True
+) -> Frames:
     """Return `n_frames` uniformly spaced frames of a segment, its first and last step included.
 
     One frame is the last step; a segment of fewer steps than frames repeats some.
     """
-    steps = frame_steps(segment.length, n_frames)
+    steps = frame_steps(segment.length, n_frames, keeps_last)
     episode = segment.episode
     return scene.draw(episode.constants, episode.snapshots[segment.start + steps])
 
 
-def frame_steps(length: int, n_frames: int) -> NDArray[np.int64]:
-    """Return which steps of a segment are drawn.
+def frame_steps(length: int, n_frames: int, keeps_last: bool = True) -> NDArray[np.int64]:
+    """Return which steps of a segment are drawn: from the first to the last, or every so many from the first on.
 
     >>> frame_steps(50, 8).tolist()
     [0, 7, 14, 21, 28, 35, 42, 49]
     >>> frame_steps(50, 1).tolist()
     [49]
+    >>> frame_steps(128, 32, keeps_last=False).tolist()[-3:]
+    [116, 120, 124]
     """
+    if not keeps_last:
+        return np.arange(n_frames) * length // n_frames
     if n_frames == 1:
         return np.array([length - 1])
     return np.round(np.linspace(0, length - 1, n_frames)).astype(np.int64)
+
+
+Reduce = Literal["mean", "last", "gain"]
+REDUCE: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "mean": lambda scores: scores.mean(-1),
+    "last": lambda scores: scores[:, -1],
+    "gain": lambda scores: scores[:, -1] - scores[:, 0],
+}
+"""What makes one score of a clip's frames, see `ScoreLabeler`."""
 
 
 class ScoreLabeler:
     """Labels pairs by the difference of their scores: what looks more like the sentence wins.
 
     Each distinct segment is drawn and scored once a call. Scores of frames are averaged over the
-    clip. A pair with a score that is not finite is FAILED.
+    clip, unless `reduce` says otherwise. A pair with a score that is not finite is FAILED.
 
     Args:
         scorer: says how well a clip follows the task.
@@ -56,6 +72,8 @@ class ScoreLabeler:
         temperature: score difference that makes one unit of log-odds.
         tie_band: differences smaller than this are labelled 0.5.
         batch: clips scored at once.
+        reduce: what makes one score of a clip's frames: their "mean", which orders pairs as the return of a reward of
+            scores does; the "last" one; or the "gain", last minus first, which is the return of a potential.
 
     Attributes:
         scorer: as given.
@@ -71,7 +89,10 @@ class ScoreLabeler:
         temperature: float = 1.0,
         tie_band: float = 0.0,
         batch: int = 16,
+        reduce: Reduce = "mean",
     ) -> None:
+        if reduce not in REDUCE:
+            raise UnknownNameError.of("way to make one score of many", reduce, list(REDUCE))
         if not temperature > 0 or tie_band < 0:
             raise ValueError(
                 "ScoreLabeler needs temperature > 0 and tie_band >= 0, "
@@ -81,7 +102,7 @@ class ScoreLabeler:
         self.seconds: dict[str, float] = {}
         self.scorer, self.scene = scorer, scene
         self._soft, self._temperature, self._tie_band = soft, temperature, tie_band
-        self._batch = batch
+        self._batch, self._reduce = batch, REDUCE[reduce]
 
     def __call__(self, pairs: list[Pair]) -> Labels:
         """Label pairs; `extra` holds "first_score" and "second_score"."""
@@ -112,7 +133,10 @@ class ScoreLabeler:
     def _score(self, segments: list[Segment], task: Task) -> Float[np.ndarray, " clips"]:
         started = perf_counter()
         n_frames = self.scorer.n_frames
-        clips = np.stack([frames_of(each, self.scene, n_frames) for each in segments])
+        keeps_last = getattr(self.scorer, "keeps_last", True)
+        clips = np.stack(
+            [frames_of(each, self.scene, n_frames, keeps_last) for each in segments]
+        )
         drawn = perf_counter()
         scores = np.asarray(self.scorer(clips, task))
         self.seconds["draw"] += drawn - started
@@ -122,8 +146,7 @@ class ScoreLabeler:
                 f"scorer {self.name!r} must return [clips, 1] or [clips, frames] for {len(clips)} "
                 f"clips of {n_frames} frames, got shape {scores.shape}"
             )
-        mean: Float[np.ndarray, " clips"] = scores.mean(-1, dtype=np.float64)
-        return mean
+        return np.asarray(self._reduce(scores.astype(np.float64)))
 
 
 def labels_of(

@@ -20,14 +20,16 @@ class EagerScene:
 
     Args:
         env: an env made with `render_mode="rgb_array"`.
-        height: height of a frame in pixels.
-        width: width of a frame in pixels.
+        height: height of a frame in pixels; None: as the env draws it.
+        width: width of a frame in pixels; None: as the env draws it.
 
     Raises:
         RenderingError: the env was not made to draw `rgb_array`.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], height: int = 224, width: int = 224) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], height: int | None = 224, width: int | None = 224
+    ) -> None:
         require_pictures(env)
         self._height, self._width = height, width
 
@@ -47,6 +49,8 @@ class EagerScene:
                 f"{env}.render() must return uint8 [height, width, 3] in mode rgb_array, "
                 f"got {frame.dtype} {list(frame.shape)}"
             )
+        if self._height is None or self._width is None:
+            self._height, self._width = frame.shape[:2]
         if frame.shape[:2] != (self._height, self._width):
             # Reduced by area, or thin things vanish between the sampled pixels.
             picture = Image.fromarray(frame).resize(
@@ -57,6 +61,7 @@ class EagerScene:
 
     def draw(self, constants: dict[str, NDArray[Any]], snapshots: NDArray[Any]) -> Frames:
         """Return the pictures that the snapshots [frames, bytes] are."""
+        assert self._height is not None, "a snapshot was taken, and with it the size"
         return snapshots.reshape(-1, self._height, self._width, 3)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """Builds the scene and the labeler of an env from names, so that env specs stay plain JSON."""
 
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -13,14 +14,15 @@ from vlp_gym.scenes.eager import require_pictures
 from vlp_gym.scenes.metaworld import is_metaworld
 from vlp_gym.scenes.mujoco import is_mujoco
 from vlp_gym.scenes.opengl import prepare_opengl
+from vlp_gym.scorers import SCORERS
 from vlp_gym.types import Labeler, Scene
 
 ORACLE = "oracle"
 """Name of the labeler that compares the simulator's returns."""
 VLP = "vlp"
 """Name of the labeler that asks the preference model."""
-LABELERS = (VLP, ORACLE)
-"""Labelers that have a name; any other is passed as an object."""
+LABELERS = (*SCORERS, ORACLE)
+"""Labelers that have a name, each scorer's among them; any other is passed as an object."""
 
 MOST_THREADS = 4
 """Threads that draw for one env, at most; more than the frames of a segment have nothing to do."""
@@ -41,8 +43,9 @@ def build_parts(
     device: str,
     preset: str,
     feedback: FeedbackConfig,
+    scorer: Mapping[str, Any] | None = None,
 ) -> Parts:
-    """Return labeler and scene for an env.
+    """Return labeler and scene for an env; `scorer` holds settings of the labeler's scorer.
 
     With the oracle, or a labeler of your own without a scene, a MuJoCo env is recorded such that it
     can be drawn later, which costs nothing; what any other env looks like is not kept.
@@ -52,8 +55,12 @@ def build_parts(
         CheckpointError: the checkpoint is missing or damaged.
         RenderingError: the labeler looks and the env cannot be drawn.
     """
-    if labeler == VLP:
-        return _looking(env, camera, checkpoint, device, preset, feedback)
+    if isinstance(labeler, str) and labeler in SCORERS:
+        _check_drawable(env)  # before weights are loaded, and long before the first session
+        from vlp_gym.scorers import load_scorer  # noqa: PLC0415
+
+        loaded = load_scorer(labeler, checkpoint=checkpoint, device=device, **(scorer or {}))
+        return _looking(env, loaded, camera, preset, feedback)
     if isinstance(labeler, str) and labeler != ORACLE:
         raise UnknownNameError.of("labeler", labeler, list(LABELERS))
     if isinstance(labeler, str):
@@ -68,26 +75,55 @@ def build_parts(
 
 def _looking(
     env: gym.Env[Any, Any],
+    scorer: Any,
     camera: str | None,
-    checkpoint: str | None,
-    device: str,
     preset: str,
     feedback: FeedbackConfig,
 ) -> Parts:
     from vlp_gym.labelers.score import ScoreLabeler  # noqa: PLC0415
-    from vlp_gym.scorers import load_scorer  # noqa: PLC0415
 
-    # What cannot be drawn says so now, before weights are loaded and long before the first session.
+    scene = scorer_scene(env, scorer, camera, preset)
+    soft = feedback.soft_labels
+    if soft is None:
+        soft = bool(getattr(scorer, "is_log_odds", False))
+    settings = (soft, feedback.temperature, feedback.tie_band)
+    return Parts(ScoreLabeler(scorer, scene, *settings), scene)
+
+
+def scorer_scene(
+    env: gym.Env[Any, Any], scorer: Any, camera: str | None = None, preset: str = "fast"
+) -> Scene:
+    """Return the scene that draws an env as a scorer wants its frames.
+
+    A MuJoCo env is drawn in the size that the scorer reads. What draws itself keeps its own size where the scorer says
+    how it makes frames fit, and is resized where it does not.
+
+    Raises:
+        RenderingError: the env cannot be drawn.
+        UnknownNameError: no such camera or preset.
+    """
+    _check_drawable(env)
+    if camera is None and is_metaworld(env):
+        camera = getattr(scorer, "camera", None)
+    size_px = getattr(scorer, "image_size_px", None)
+    if not is_mujoco(env) and hasattr(scorer, "preprocess"):
+        size_px = None
+    return scene_of(env, camera, size_px, preset, drawing_threads())
+
+
+def _check_drawable(env: gym.Env[Any, Any]) -> None:
     if is_mujoco(env):
         prepare_opengl()
     else:
         require_pictures(env)
-    scorer = load_scorer(VLP, checkpoint=checkpoint, device=device)
-    if camera is None and is_metaworld(env):
-        camera = scorer.camera
-    scene = scene_of(env, camera, int(scorer.image_size_px), preset, drawing_threads())
-    settings = (feedback.soft_labels, feedback.temperature, feedback.tie_band)
-    return Parts(ScoreLabeler(scorer, scene, *settings), scene)
+
+
+def info_with(info: Mapping[str, Any], env_reward: float) -> dict[str, Any]:
+    """Return a step's info with the simulator's reward, and its success as a bool under the name that SB3 reads."""
+    told = {**info, "env_reward": env_reward}
+    if "success" in told:
+        told["is_success"] = bool(told["success"])
+    return told
 
 
 def drawing_threads() -> int:

@@ -1,4 +1,4 @@
-"""The published networks written down once more, plainly and in float64, from their state dicts: what parity is against."""
+"""The published networks written down once more, plainly, in float64, from their state dicts."""
 
 import re
 

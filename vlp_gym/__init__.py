@@ -1,6 +1,6 @@
 """A sentence as the reward of a robot-manipulation environment.
 
-Importing this package registers the environments `vlp/<Task>`. It imports neither torch nor a simulator; what
+Importing this package registers the environments `vlp/<Task>` and `vlp/<World>`. It imports neither torch nor a simulator; what
 does is loaded on first use.
 """
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 
 from vlp_gym.tasks.metaworld import TASKS
+from vlp_gym.tasks.vlmrm import WORLDS
 
 if TYPE_CHECKING:
     from vlp_gym.envs.factory import wrap
@@ -33,6 +34,7 @@ _LAZY = {
 
 __all__ = [
     "TASKS",
+    "WORLDS",
     "Labeler",
     "Labels",
     "Pair",
@@ -62,4 +64,12 @@ for _task in TASKS:
         entry_point="vlp_gym.envs.factory:make_metaworld",
         max_episode_steps=MAX_EPISODE_STEPS,
         kwargs={"task": _task},
+    )
+
+for _world in WORLDS.values():
+    gym.register(
+        id=f"vlp/{_world.name}",
+        entry_point="vlp_gym.envs.factory:make_world",
+        max_episode_steps=_world.max_episode_steps,
+        kwargs={"world": _world.name},
     )

@@ -69,6 +69,7 @@ def examine() -> Iterator[Finding]:
     )
     for check in checks:
         yield check()
+    yield from check_official_files()
 
 
 def installed_versions() -> dict[str, str]:
@@ -141,3 +142,16 @@ def check_checkpoint() -> Finding:
     except CheckpointError as error:
         return Finding("bundled checkpoint", str(error), "pip install --force-reinstall vlp-gym")
     return Finding("bundled checkpoint", f"whole; reads {scorer.n_frames} frames a segment")
+
+
+def check_official_files() -> Iterator[Finding]:
+    """Look for the files of other people's models; that one is missing is no fault: only its scorer needs it."""
+    from vlp_gym.models.official import FOLDER_VARIABLE, OFFICIAL_FILES  # noqa: PLC0415
+
+    for file in OFFICIAL_FILES:
+        path = file.find()
+        places = " or ".join(
+            n if n.startswith("~") else f"${FOLDER_VARIABLE}/{n}" for n in file.names
+        )
+        missing = f"not here (optional): {places}, from {file.source}"
+        yield Finding(f"{file.scorer} {file.role}", str(path) if path else missing)

@@ -10,6 +10,7 @@ from vlp_gym.envs.metaworld import PICTURE_PX, MetaworldEnv
 from vlp_gym.scenes.opengl import prepare_opengl
 from vlp_gym.scorers import SCORERS
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
+from vlp_gym.tasks.vlmrm import find_world
 from vlp_gym.types import Labeler
 from vlp_gym.wrappers.pay import PayConfig
 from vlp_gym.wrappers.preference import PreferenceReward
@@ -38,14 +39,14 @@ def make_metaworld(
     Args:
         task: name of the task; `gym.make` fills it in.
         instruction: the sentence that becomes the reward; None takes the task's own.
-        labeler: who compares segments: "oracle" (the simulator's return), or the name of a scorer: "vlp" (the preference
-            model), "clip", "vlmrm", "r3m", "vip", "liv", "roboclip".
-        reward: what the agent is paid: "learned" from labels; the simulator's own ("env"), without any labels; or what a
-            scorer says of its frames, by the scorer's name, without any labels either.
+        labeler: who compares segments: "oracle" (the simulator's return), or the name of a scorer: "vlp" (the
+            preference model), "clip", "vlmrm", "r3m", "vip", "liv", "roboclip".
+        reward: what the agent is paid: "learned" from labels; the simulator's own ("env"), without any labels; or what
+            a scorer says of its frames, by the scorer's name, without any labels either.
         feedback: fields of `vlp_gym.feedback.config.FeedbackConfig` that differ from its defaults.
         camera: name of the camera of labels and pictures; None takes the one that the checkpoint was trained on.
-        checkpoint: folder of a VLP checkpoint, or `hf-hub:OWNER/NAME`; None takes the bundled one. Of another scorer its
-            official file; None looks for it, see `vlp doctor`.
+        checkpoint: folder of a VLP checkpoint, or `hf-hub:OWNER/NAME`; None takes the bundled one. Of another scorer
+            its official file; None looks for it, see `vlp doctor`.
         device: where the scorer and the reward learner run, "auto" or as torch names it.
         render_mode: "rgb_array" to look at the env, or None.
         height: height of `render()`'s pictures in pixels.
@@ -82,6 +83,64 @@ def make_metaworld(
         device=device,
         preset=preset,
         scorer=scorer,
+        pay=pay,
+    )
+    return RegisteredEnv(rewarded)
+
+
+def make_world(
+    world: str,
+    instruction: str | None = None,
+    labeler: str | None = "vlmrm",
+    reward: str = "vlmrm",
+    feedback: Mapping[str, Any] | None = None,
+    camera: str | None = None,
+    checkpoint: str | None = None,
+    device: str = "auto",
+    render_mode: str | None = None,
+    preset: str = "exact",
+    scorer: Mapping[str, Any] | None = None,
+    pay: Mapping[str, Any] | None = None,
+    textured: bool = True,
+) -> gym.Env[Any, Any]:
+    """Return a world of VLM-RM (arXiv 2310.12921) whose reward is a sentence; `vlp/CartPole`, `vlp/HumanoidKneel`, ...
+
+    Arguments that are not named here, and errors, are those of `make_metaworld`.
+
+    Args:
+        world: a name of `vlp_gym.tasks.vlmrm.WORLDS`; `gym.make` fills it in.
+        instruction: the sentence that becomes the reward; None takes the paper's.
+        labeler: who compares segments where `reward` is "learned".
+        reward: "vlmrm" pays what VLM-RM does, with the paper's baseline; others as of `make_metaworld`.
+        feedback: as of `make_metaworld`.
+        camera: name of the humanoid's camera; None takes VLM-RM's.
+        checkpoint: as of `make_metaworld`.
+        device: as of `make_metaworld`.
+        render_mode: "rgb_array" to look at the env, or None.
+        preset: drawing quality of the humanoid.
+        scorer: settings of the scorer's own; of "vlmrm" `baseline` is the paper's unless it is named.
+        pay: as of `make_metaworld`.
+        textured: whether mountain and humanoid have textures, which the paper found to matter.
+    """
+    from vlp_gym.envs.vlmrm import CAMERA, make_bare  # noqa: PLC0415  (imports simulators)
+
+    found = find_world(world)
+    env = make_bare(found, render_mode, textured)
+    settings = dict(scorer or {})
+    if "vlmrm" in (reward, labeler) and reward != "env":
+        settings.setdefault("baseline", found.baseline)
+    is_looking = reward in SCORERS or labeler in SCORERS
+    rewarded = wrap(
+        env,
+        found.prompt if instruction is None else instruction,
+        labeler=labeler,
+        reward=reward,
+        feedback=feedback,
+        camera=camera or (CAMERA if found.kind == "humanoid" else None),
+        checkpoint=checkpoint,
+        device=device,
+        preset=preset,
+        scorer=settings if is_looking else None,
         pay=pay,
     )
     return RegisteredEnv(rewarded)
@@ -124,7 +183,15 @@ def wrap(
     """
     if reward in SCORERS:
         return ScoreReward(
-            SeededEpisodes(env), instruction, reward, pay, camera, checkpoint, device, preset, scorer
+            SeededEpisodes(env),
+            instruction,
+            reward,
+            pay,
+            camera,
+            checkpoint,
+            device,
+            preset,
+            scorer,
         )
     if pay is not None:
         raise ValueError(

@@ -36,8 +36,8 @@ class FeedbackConfig:
     candidates_per_query: int = 10
     """Pairs that disagreement chooses one from."""
     soft_labels: bool | None = None
-    """Whether a scorer's labels keep their probability or are rounded to 0 or 1. None: they keep it where differences of
-    scores are log-odds, as VLP's (ours), and are rounded where they are not, as of similarities."""
+    """Whether a scorer's labels keep their probability or are rounded to 0 or 1. None: they keep it where differences
+    of scores are log-odds, as VLP's (ours), and are rounded where they are not, as of similarities."""
     temperature: float = 1.0
     """A scorer's label is sigmoid(score difference / temperature); higher is softer."""
     tie_band: float = 0.0

@@ -21,9 +21,7 @@ class Drawer(Protocol):
         ...
 
 
-def frames_of(
-    segment: Segment, scene: Drawer, n_frames: int, keeps_last: bool = True
-) -> Frames:
+def frames_of(segment: Segment, scene: Drawer, n_frames: int, keeps_last: bool = True) -> Frames:
     """Return `n_frames` uniformly spaced frames of a segment, its first and last step included.
 
     One frame is the last step; a segment of fewer steps than frames repeats some.
@@ -134,9 +132,7 @@ class ScoreLabeler:
         started = perf_counter()
         n_frames = self.scorer.n_frames
         keeps_last = getattr(self.scorer, "keeps_last", True)
-        clips = np.stack(
-            [frames_of(each, self.scene, n_frames, keeps_last) for each in segments]
-        )
+        clips = np.stack([frames_of(each, self.scene, n_frames, keeps_last) for each in segments])
         drawn = perf_counter()
         scores = np.asarray(self.scorer(clips, task))
         self.seconds["draw"] += drawn - started

@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 
+from vlp_gym.errors import SettingError
+
 
 def resolve_device(device: str = "auto") -> torch.device:
     """Return the device of a name; "auto" is a GPU if torch sees one.
@@ -27,16 +29,16 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
     """Return the kind of numbers of a name; "auto" is bfloat16 on a GPU and float32 on a CPU.
 
     Raises:
-        ValueError: no such kind, or one that this CPU does not compute with; it is never replaced in silence.
+        SettingError: no such kind, or one that this CPU does not compute with; it is never replaced in silence.
     """
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if precision not in PRECISIONS:
-        raise ValueError(
+        raise SettingError(
             f"precision must be auto or one of {', '.join(PRECISIONS)}, got {precision!r}"
         )
     if device.type == "cpu" and not _cpu_computes(precision):
-        raise ValueError(
+        raise SettingError(
             f"this processor does not compute with {precision}; use precision='float32', or a GPU"
         )
     return PRECISIONS[precision]

@@ -19,7 +19,7 @@ def scene_of(
     preset: str = "fast",
     threads: int = 1,
 ) -> Scene:
-    """Return the scene that draws an env: lazily for MuJoCo, eagerly for any other.
+    """Return the scene that draws an env: lazily for MuJoCo and what makes a scene of its own, else eagerly.
 
     Args:
         env: a Gymnasium env; one without MuJoCo must be made with `render_mode="rgb_array"`.
@@ -45,6 +45,10 @@ def scene_of(
         return MujocoScene.of(
             env, camera, height=height, width=width, preset=preset, threads=threads
         )
+    make_scene = getattr(env.unwrapped, "make_scene", None)
+    if camera is None and make_scene is not None:
+        drawn_from_states: Scene = make_scene(height, width)
+        return drawn_from_states
     if camera is not None:
         raise UnknownNameError(
             f"camera {camera!r}: only MuJoCo envs have cameras with names; {env} draws itself, "

@@ -1,11 +1,13 @@
 """Scorers: how well does a clip follow a task?"""
 
+import json
+from collections.abc import Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from vlp_gym.errors import UnknownNameError
+from vlp_gym.errors import SettingError, UnknownNameError
 from vlp_gym.types import Scorer
 
 SCORERS = {
@@ -70,3 +72,24 @@ def load_scorer(
                 [each for each in known if each not in hidden],
             )
     return scorer.load(checkpoint, device, **settings)
+
+
+def parse_settings(words: Sequence[str]) -> dict[str, Any]:
+    """Return settings that a command line names, `NAME=VALUE` each; a value that is JSON is read as such.
+
+    >>> parse_settings(["alpha=0.5", "baseline=a robot"])
+    {'alpha': 0.5, 'baseline': 'a robot'}
+
+    Raises:
+        SettingError: a word has no equals sign.
+    """
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise SettingError(f"a setting is NAME=VALUE, such as alpha=0.5, got {word!r}")
+        try:
+            settings[name] = json.loads(value)
+        except json.JSONDecodeError:
+            settings[name] = value
+    return settings

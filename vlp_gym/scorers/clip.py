@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vlp_gym.errors import InstructionError
+from vlp_gym.errors import InstructionError, SettingError
 from vlp_gym.models.clip import ClipTowers
 from vlp_gym.models.official import OfficialWeights, locate, read_weights
 from vlp_gym.models.stand_in import BundledTowers
@@ -47,22 +47,22 @@ def vlmrm_reward(
         alpha: 0: cosine (for one prompt); 1: only the way from baseline to target counts.
 
     Raises:
-        ValueError: alpha is outside of [0, 1], or above 0 without a baseline, or baseline and target are the same.
+        SettingError: alpha is outside of [0, 1], or above 0 without a baseline, or baseline and target are the same.
     """
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+        raise SettingError(f"alpha must lie in [0, 1], got {alpha}")
     off = frames - target
     squared = (1 - alpha) ** 2 * off.square().sum(-1)
     if alpha > 0:
         if baseline is None:
-            raise ValueError(
+            raise SettingError(
                 f"alpha={alpha} projects on the way from a baseline to the target; say what the scene looks like "
                 "without the goal (baseline), or use alpha=0"
             )
         direction = target - baseline
         length = direction.norm()
         if length < SAME:
-            raise ValueError(
+            raise SettingError(
                 "target and baseline are the same prompt, between which there is no direction to project on"
             )
         squared = squared + (1 - (1 - alpha) ** 2) * (off @ (direction / length)).square()
@@ -167,7 +167,7 @@ class VLMRMScorer(ClipScorer):
         n_frames: as in `FrameScorer`.
 
     Raises:
-        ValueError: alpha is outside of [0, 1].
+        SettingError: alpha is outside of [0, 1].
     """
 
     kind: ClassVar[str] = "vlmrm"
@@ -186,7 +186,7 @@ class VLMRMScorer(ClipScorer):
         n_frames: int = 8,
     ) -> None:
         if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+            raise SettingError(f"alpha must lie in [0, 1], got {alpha}")
         self.alpha, self._antialias = alpha, antialias
         self._baseline = [baseline] if isinstance(baseline, str) else baseline
         self._targets = targets

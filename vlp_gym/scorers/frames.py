@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from vlp_gym.errors import SettingError
 from vlp_gym.models.device import resolve_device, resolve_precision
 from vlp_gym.models.folding import fold_norms
 from vlp_gym.models.official import OfficialWeights
@@ -57,7 +58,7 @@ class FrameScorer(ABC):
         n_frames: int = 8,
     ) -> None:
         if n_frames < 1:
-            raise ValueError(
+            raise SettingError(
                 f"a scorer draws 1 frame of a segment or more, got n_frames={n_frames}"
             )
         self._device = resolve_device(device)
@@ -78,7 +79,7 @@ class FrameScorer(ABC):
         """Return one score a frame, float32 [clips, frames].
 
         Raises:
-            ValueError: the clips are not uint8 pictures, or the task lacks what this scorer compares with.
+            SettingError: the clips are not uint8 pictures, or the task lacks what this scorer compares with.
             InstructionError: the sentence is longer than the model reads.
         """
         check_frames(clips)
@@ -131,18 +132,18 @@ def goal_pictures(
     """Return the pictures of the goal: those of the scorer, or the one of the task.
 
     Raises:
-        ValueError: there are none, or they are not pictures of the size of the frames.
+        SettingError: there are none, or they are not pictures of the size of the frames.
     """
     if goals is None and task.goal_image is not None:
         goals = [task.goal_image]
     if goals is None or len(goals) == 0:
-        raise ValueError(
+        raise SettingError(
             f"{kind} compares frames with pictures of the goal; give the task a goal_image, or the scorer goal_images"
         )
     pictures = [as_picture(goal) for goal in goals]
     for picture in pictures:
         if picture.shape != clips.shape[2:]:
-            raise ValueError(
+            raise SettingError(
                 f"a goal image is {list(picture.shape[:2])} px and the frames are {list(clips.shape[2:4])} px; draw or "
                 "cut the goal as the frames are, nothing is resized in silence"
             )

@@ -1,4 +1,4 @@
-"""LIV: a CLIP tuned on videos of people; how alike frame and goal are is a value (Ma et al., 2023, arXiv 2306.00958)."""
+"""LIV: a CLIP tuned on videos of people; likeness of frame and goal is a value (Ma et al., 2023, arXiv 2306.00958)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vlp_gym.errors import SettingError
 from vlp_gym.models.clip import ClipTowers
 from vlp_gym.models.official import OfficialWeights, locate, read_weights
 from vlp_gym.models.stand_in import BundledTowers
@@ -52,7 +53,7 @@ class LIVScorer(ClipScorer):
         n_frames: int = 8,
     ) -> None:
         if goal not in ("text", "image") or metric not in ("cosine", "l2"):
-            raise ValueError(
+            raise SettingError(
                 f"LIV compares with goal='text' or 'image' by metric='cosine' or 'l2', got {goal!r} and {metric!r}"
             )
         self._goal, self._metric, self._goal_images = goal, metric, goal_images

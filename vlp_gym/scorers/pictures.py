@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
+from vlp_gym.errors import SettingError
 from vlp_gym.scorers.pixels import check_frames
 
 
@@ -14,14 +15,14 @@ def as_picture(source: Any) -> UInt8[np.ndarray, "height width 3"]:
     """Return a picture, uint8 [height, width, 3], from an array or an image file.
 
     Raises:
-        ValueError: it is not such an array, or no image file.
+        SettingError: it is not such an array, or no image file.
     """
     if isinstance(source, str | Path):
         try:
             with Image.open(source) as image:
                 source = np.asarray(image.convert("RGB"))
         except (OSError, UnidentifiedImageError) as error:
-            raise ValueError(f"{source} is not an image that can be read: {error}") from error
+            raise SettingError(f"{source} is not an image that can be read: {error}") from error
     check_frames(source)
     return np.asarray(source)
 
@@ -30,7 +31,7 @@ def as_video(source: Any) -> UInt8[np.ndarray, "frames height width 3"]:
     """Return a video, uint8 [frames, height, width, 3], from an array or a file (GIF, mp4).
 
     Raises:
-        ValueError: it is not such an array, or no video file.
+        SettingError: it is not such an array, or no video file.
     """
     if isinstance(source, str | Path):
         import imageio.v3 as imageio  # noqa: PLC0415
@@ -38,9 +39,9 @@ def as_video(source: Any) -> UInt8[np.ndarray, "frames height width 3"]:
         try:
             source = np.asarray(imageio.imread(source, index=None))[..., :3]
         except Exception as error:  # every plugin raises its own kind
-            raise ValueError(f"{source} is not a video that can be read: {error}") from error
+            raise SettingError(f"{source} is not a video that can be read: {error}") from error
     check_frames(source)
     video = np.asarray(source)
     if video.ndim != 4:
-        raise ValueError(f"a video is [frames, height, width, 3], got {list(video.shape)}")
+        raise SettingError(f"a video is [frames, height, width, 3], got {list(video.shape)}")
     return video

@@ -10,8 +10,10 @@ from typing import Literal
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torchvision.transforms import functional as transforms
-from torchvision.transforms.functional import InterpolationMode
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as transforms
+
+from vlp_gym.errors import SettingError
 
 Fit = Literal["squash", "crop", "none"]
 """`squash`: both sides are resized to the network's, whatever becomes of the proportions. `crop`: the shorter side is
@@ -47,9 +49,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
         if self.fit not in ("squash", "crop", "none"):
-            raise ValueError(f"fit must be 'squash', 'crop' or 'none', got {self.fit!r}")
+            raise SettingError(f"fit must be 'squash', 'crop' or 'none', got {self.fit!r}")
         if self.resize_px is not None and self.resize_px < self.size_px:
-            raise ValueError(
+            raise SettingError(
                 f"resize_px must be {self.size_px} or more, so that a square of that size can be cut out, got "
                 f"{self.resize_px}"
             )
@@ -65,7 +67,7 @@ class Preprocess:
         """Return pictures as a network reads them, float32.
 
         Raises:
-            ValueError: `fit` is "none" and the frames have another size.
+            SettingError: `fit` is "none" and the frames have another size.
         """
         pixels = frames.permute(0, 3, 1, 2)
         if not self.rounded:
@@ -80,7 +82,7 @@ class Preprocess:
         square = (self.size_px, self.size_px)
         if self.fit == "none":
             if tuple(pixels.shape[-2:]) != square:
-                raise ValueError(
+                raise SettingError(
                     f"this scorer reads {self.size_px} x {self.size_px} px and fit='none' resizes nothing, got "
                     f"{pixels.shape[-2]} x {pixels.shape[-1]}; draw them so, or choose fit='crop' or 'squash'"
                 )
@@ -98,11 +100,11 @@ def check_frames(frames: UInt8[Tensor, "*clips height width 3"] | object) -> Non
     """Refuse anything but uint8 pictures whose last axis is colour; layout and range are never guessed.
 
     Raises:
-        ValueError: another dtype or layout.
+        SettingError: another dtype or layout.
     """
     dtype, shape = getattr(frames, "dtype", None), getattr(frames, "shape", ())
     if str(dtype).removeprefix("torch.") != "uint8" or len(shape) < 3 or shape[-1] != 3:
-        raise ValueError(
+        raise SettingError(
             f"expected uint8 pictures [..., height, width, 3] with values from 0 to 255, got {dtype} {list(shape)}; "
             "nothing is rescaled or transposed in silence"
         )

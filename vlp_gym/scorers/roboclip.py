@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vlp_gym.errors import CheckpointError, InstructionError
+from vlp_gym.errors import CheckpointError, InstructionError, SettingError
 from vlp_gym.models.device import resolve_device, resolve_precision
 from vlp_gym.models.folding import fold_norms
 from vlp_gym.models.official import OfficialWeights, file_sha256, locate, read_weights
@@ -57,7 +57,7 @@ class RoboCLIPScorer:
         unit: "clip": there is one score for a whole clip, at its end.
 
     Raises:
-        ValueError: odd numbers of frames or pixels, of which S3D cannot make blocks of two.
+        SettingError: odd numbers of frames or pixels, of which S3D cannot make blocks of two.
     """
 
     unit: Literal["clip"] = "clip"
@@ -80,7 +80,7 @@ class RoboCLIPScorer:
         precision: str = "auto",
     ) -> None:
         if value_range not in ("unit", "released"):
-            raise ValueError(f"value_range must be 'unit' or 'released', got {value_range!r}")
+            raise SettingError(f"value_range must be 'unit' or 'released', got {value_range!r}")
         height, width = (crop_px, crop_px) if crop_px else picture_px
         _check_even(n_frames, height, width)
         self._device = resolve_device(device)
@@ -134,7 +134,7 @@ class RoboCLIPScorer:
         """Return one score a clip, float32 [clips, 1].
 
         Raises:
-            ValueError: the clips are not uint8 pictures, or have odd numbers of frames or pixels.
+            SettingError: the clips are not uint8 pictures, or have odd numbers of frames or pixels.
             InstructionError: no word of the sentence is in the dictionary.
         """
         score = self.embed(self._cropped(clips)) @ self._target(task)
@@ -159,13 +159,13 @@ class RoboCLIPScorer:
 
     def _cropped(
         self, clips: UInt8[np.ndarray, "clips frames height width 3"]
-    ) -> UInt8[np.ndarray, "clips frames height width 3"]:
+    ) -> UInt8[np.ndarray, "clips frames rows columns 3"]:
         check_frames(clips)
         if self._crop_px is None:
             return clips
         height, width = clips.shape[2:4]
         if min(height, width) < self._crop_px:
-            raise ValueError(
+            raise SettingError(
                 f"crop_px={self._crop_px} does not fit into frames of {height} x {width} px; draw larger ones"
             )
         top, left = (height - self._crop_px) // 2, (width - self._crop_px) // 2
@@ -235,7 +235,7 @@ def read_words(path: Path) -> list[str]:
 
 def _check_even(n_frames: int, height: int, width: int) -> None:
     if n_frames % 2 or height % 2 or width % 2 or n_frames < 2:
-        raise ValueError(
+        raise SettingError(
             "S3D reads blocks of 2 x 2 x 2, so frames, height and width must be even, got "
             f"{n_frames} frames of {height} x {width} px"
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import tyro
@@ -16,11 +16,14 @@ from vlp_gym.feedback.session import label_accuracy
 from vlp_gym.feedback.table import LabelTable
 from vlp_gym.labelers.oracle import OracleLabeler
 from vlp_gym.labelers.score import ScoreLabeler
-from vlp_gym.scenes.metaworld import make_sawyer, metaworld_scene
-from vlp_gym.scorers import load_scorer
-from vlp_gym.tasks.instructions import check_instruction
+from vlp_gym.scenes import scene_of
+from vlp_gym.scenes.metaworld import make_sawyer
+from vlp_gym.scorers import SCORERS, load_scorer, parse_settings
+from vlp_gym.tasks.instructions import baseline_of, check_instruction
 from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.types import Labeler, Labels, Pair, Task
+
+ORACLE = OracleLabeler.name
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,9 @@ class LabelConfig:
     """The label table; None: `<Task>.labels.parquet` beside the trajectories."""
     instruction: str | None = None
     """The sentence to judge by; None: the default of the task."""
-    labeler: Literal["vlp", "oracle"] = "vlp"
-    """Who compares: the preference model, or the simulator's own return."""
+    labeler: str = "vlp"
+    """Who compares: a scorer (vlp, the preference model; clip, vlmrm, r3m, vip, liv, roboclip), or the simulator's own
+    return (oracle)."""
     queries: int = 100
     """Pairs to label; VLP labels 100 a task."""
     segment_length: int = 50
@@ -42,9 +46,11 @@ class LabelConfig:
     behaviours: tuple[str, ...] = ()
     """Only cut from episodes of these behaviours; empty: from all."""
     checkpoint: Path | None = None
-    """A preference model of your own; None: the bundled one."""
+    """A preference model of your own; None: the bundled one. Of another scorer its official file, or "bundled"."""
+    settings: tuple[str, ...] = ()
+    """Settings of the scorer, NAME=VALUE each, such as alpha=0.5."""
     device: str = "auto"
-    """Where the preference model runs: auto, cpu, cuda."""
+    """Where the scorer runs: auto, cpu, cuda."""
     seed: int = 0
     """Decides which pairs are cut."""
 
@@ -57,8 +63,8 @@ def label(config: LabelConfig) -> dict[str, Any]:
         ValueError: no two segments of that length can be cut.
     """
     data = Trajectories.load(config.trajectories)
-    pairs = cut_pairs(data, config)
-    labeler = make_labeler(data.task_name, config)
+    labeler = make_labeler(data, config)
+    pairs = cut_pairs(data, config, labeler)
     started = perf_counter()
     labels = labeler(pairs)
     seconds = perf_counter() - started
@@ -73,33 +79,69 @@ def label(config: LabelConfig) -> dict[str, Any]:
     }
 
 
-def cut_pairs(data: Trajectories, config: LabelConfig) -> list[Pair]:
-    """Return uniformly cut pairs of the chosen episodes."""
+def cut_pairs(data: Trajectories, config: LabelConfig, labeler: Labeler) -> list[Pair]:
+    """Return uniformly cut pairs of the chosen episodes, under the task as the labeler is told it."""
     rows: Sequence[int] = range(len(data))
     for name in config.behaviours:
         if name not in data.behaviour:
             raise UnknownNameError.of("behaviour", name, sorted(set(data.behaviour)))
     if config.behaviours:
         rows = data.of_behaviour(*config.behaviours).tolist()
-    sentence = config.instruction or find_task(data.task_name).instruction
+    task = task_of(data, config.instruction, labeler)
     return uniform_queries(
         [data.episode(row) for row in rows],
         config.queries,
         config.segment_length,
-        Task(check_instruction(sentence)),
+        task,
         np.random.default_rng(config.seed),
     )
 
 
-def make_labeler(task_name: str, config: LabelConfig) -> Labeler:
-    """Return the labeler of a config; the preference model draws on a twin of the task."""
-    if config.labeler == "oracle":
+def make_labeler(data: Trajectories, config: LabelConfig) -> Labeler:
+    """Return the labeler of a config; a scorer draws on a twin of the task.
+
+    Raises:
+        UnknownNameError: no such labeler or setting.
+        CheckpointError: the checkpoint is missing or damaged.
+    """
+    if config.labeler == ORACLE:
         return OracleLabeler()
-    path = config.checkpoint and str(config.checkpoint)
-    scorer = load_scorer("vlp", checkpoint=path, device=config.device)
-    env = make_sawyer(task_name)
-    scene = metaworld_scene(env, scorer.camera, scorer.image_size_px, scorer.preset)
-    return ScoreLabeler(scorer, scene)
+    scorer = named_scorer(config.labeler, config.checkpoint, config.device, config.settings)
+    return looking_labeler(data, scorer)
+
+
+def named_scorer(
+    name: str, checkpoint: Path | str | None, device: str, settings: Sequence[str] = ()
+) -> Any:
+    """Return the scorer of a labeler's name; arguments and errors as of `load_scorer` and `parse_settings`."""
+    if name not in SCORERS:
+        raise UnknownNameError.of("labeler", name, [*SCORERS, ORACLE])
+    path = None if checkpoint is None else str(checkpoint)
+    return load_scorer(name, path, device, **parse_settings(settings))
+
+
+def looking_labeler(data: Trajectories, scorer: Any) -> ScoreLabeler:
+    """Return a labeler that draws the task of some trajectories as a scorer wants it."""
+    env = make_sawyer(data.task_name)
+    scene = scene_of(env, scorer.camera, scorer.image_size_px, scorer.preset)
+    return ScoreLabeler(scorer, scene, soft=getattr(scorer, "is_log_odds", False))
+
+
+def task_of(data: Trajectories, instruction: str | None, labeler: Labeler) -> Task:
+    """Return what a labeler is told of the task of some trajectories.
+
+    To a sentence come a baseline (VLM-RM) and, for whoever looks, a picture of the goal (VIP): the last frame of the
+    first expert that succeeded; which one the paper took is not said.
+    """
+    sentence = check_instruction(instruction or find_task(data.task_name).instruction)
+    goal = None
+    if isinstance(labeler, ScoreLabeler):
+        experts = data.of_behaviour("expert")
+        done = experts[data.success[experts, -1]]
+        if len(done):
+            episode = data.episode(int(done[0]))
+            goal = np.asarray(labeler.scene.draw(episode.constants, episode.snapshots[-1:])[0])
+    return Task(sentence, baseline=baseline_of(data.task_name), goal_image=goal)
 
 
 def save_table(path: Path, pairs: list[Pair], labels: Labels, labeler: str, seconds: float) -> None:

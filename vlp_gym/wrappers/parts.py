@@ -114,7 +114,7 @@ def scorer_scene(
 def _check_drawable(env: gym.Env[Any, Any]) -> None:
     if is_mujoco(env):
         prepare_opengl()
-    else:
+    elif not hasattr(env.unwrapped, "make_scene"):
         require_pictures(env)
 
 

@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any
 
 from vlp_gym.errors import UnknownNameError
 
-Form = Literal["step", "potential", "end"]
-FORMS: tuple[Form, ...] = ("step", "potential", "end")
+FORMS = ("step", "potential", "end")
+"""Ways to pay, see `PayConfig.form`."""
 
 
 @dataclass(frozen=True)
 class PayConfig:
     """How an agent is paid by a scorer; plain JSON, so that it can stand in an env spec."""
 
-    form: Form | None = None
+    form: str | None = None
     """`step`: a step is paid the score of the frame after it (VLM-RM, R3M). `potential`: discount * that score - the
     score of the frame before (VIP and LIV, which have discount 1). `end`: 0 until the last step, which is paid the
     score of the episode: of its frames, if the scorer reads clips (RoboCLIP), else of its last frame. None: `end`
@@ -30,7 +30,7 @@ class PayConfig:
     def __post_init__(self) -> None:
         """Refuse what is no way to pay."""
         if self.form is not None and self.form not in FORMS:
-            raise UnknownNameError.of("form of pay", str(self.form), list(FORMS))
+            raise UnknownNameError.of("form of pay", self.form, list(FORMS))
         if not 0 < self.discount <= 1:
             raise ValueError(f"PayConfig.discount must lie in (0, 1], got {self.discount}")
 

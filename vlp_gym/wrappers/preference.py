@@ -34,13 +34,13 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     Args:
         env: any env whose observations are a `Box` or `Discrete`, and so are its actions.
         instruction: the sentence that becomes the reward.
-        labeler: who compares segments: "oracle", the name of a scorer ("vlp", "clip", ...), or an object of your own (its `scene`, if it
-            has one, takes the snapshots). None only where nothing is learned.
+        labeler: who compares segments: "oracle", the name of a scorer ("vlp", "clip", ...), or an object of your own
+            (its `scene`, if it has one, takes the snapshots). None only where nothing is learned.
         reward: "learned", or "env" for the simulator's own, without recording or labels.
         feedback: fields of `FeedbackConfig` that differ from its defaults.
         camera: name of the camera of the labeler's frames; None: that of the checkpoint.
-        checkpoint: folder of a VLP checkpoint, or `hf-hub:OWNER/NAME`; None takes the bundled one. Of another scorer its
-            official file.
+        checkpoint: folder of a VLP checkpoint, or `hf-hub:OWNER/NAME`; None takes the bundled one. Of another scorer
+            its official file.
         device: where preference model and reward learner run, "auto" or as torch names it.
         preset: drawing quality, see `vlp_gym.scenes.renderer.PRESETS`.
         scorer: settings of the labeler's scorer, see `vlp_gym.scorers.load_scorer`; plain JSON.

@@ -12,7 +12,7 @@ from gymnasium.utils import RecordConstructorArgs
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vlp_gym.errors import FeedbackError, UnknownNameError
+from vlp_gym.errors import FeedbackError
 from vlp_gym.labelers.score import frame_steps
 from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Frames, Scene, Scorer, Task
@@ -170,8 +170,15 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         owed, self._owed = np.array(self._owed, np.float32), []
         return owed
 
+    @property
+    def n_owed(self) -> int:
+        """How many steps `collect` would answer for."""
+        return len(self._owed) + (0 if self.form == "end" else len(self._pending))
+
     def forget(self, n_steps: int) -> None:
         """Drop the debts of the latest `n_steps` steps, which nobody has kept."""
+        if self.form != "end":
+            self._settle()
         if n_steps:
             del self._owed[-n_steps:]
 
@@ -181,7 +188,11 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             return []
         assert self._first is not None
         is_difference = self.form == "potential"
-        snapshots = [self._first, *self._pending] if is_difference and self._value is None else self._pending
+        snapshots = (
+            [self._first, *self._pending]
+            if is_difference and self._value is None
+            else self._pending
+        )
         values = self._frame_scores(np.stack(snapshots))
         if is_difference:
             before = values[:1] if self._value is None else np.array([self._value])
@@ -202,13 +213,11 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     def _episode_score(self) -> float:
         n_frames = self.scorer.n_frames if self._reads_clips else 1
-        steps = frame_steps(
-            len(self._pending), n_frames, getattr(self.scorer, "keeps_last", True)
-        )
+        steps = frame_steps(len(self._pending), n_frames, getattr(self.scorer, "keeps_last", True))
         frames = self._scene.draw(self._constants, np.stack([self._pending[i] for i in steps]))
         return self.pay.weight * float(self._score(frames)[0])
 
-    def _score(self, frames: Frames) -> Float[np.ndarray, " frames"]:
+    def _score(self, frames: Frames) -> Float[np.ndarray, " scores"]:
         """Return one score a frame, or a single one of a clip, float64."""
         if getattr(self.scorer, "reads_first_frame", False) and self.task.first_frame is None:
             assert self._first is not None
@@ -221,7 +230,7 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 f"scorer {self.name!r} must return finite scores of shape {list(expected)} for a clip of {len(frames)} "
                 f"frames, got {list(scores.shape)}{'' if np.isfinite(scores).all() else ' with NaN or infinity'}"
             )
-        row: Float[np.ndarray, " frames"] = scores[0].astype(np.float64)
+        row: Float[np.ndarray, " scores"] = scores[0].astype(np.float64)
         return row
 
     def state_dict(self) -> dict[str, Any]:
@@ -261,7 +270,9 @@ def shared_scorer(
     from vlp_gym.scorers import load_scorer  # noqa: PLC0415  (imports torch)
 
     try:
-        key = json.dumps([name, None if checkpoint is None else str(checkpoint), device, dict(settings)])
+        key = json.dumps(
+            [name, None if checkpoint is None else str(checkpoint), device, dict(settings)]
+        )
     except TypeError:  # arrays among the settings
         return load_scorer(name, checkpoint, device, **settings)
     if key not in _shared:

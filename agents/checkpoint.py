@@ -11,18 +11,23 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from vlp_gym.feedback.state_file import load_state, save_state
 from vlp_gym.wrappers.preference import PreferenceReward
+from vlp_gym.wrappers.score import ScoreReward
 from vlp_gym.wrappers.seeded import SeededEpisodes, resume_episode
 
+AgentT = TypeVar("AgentT", bound=OffPolicyAlgorithm)
 WrapperT = TypeVar("WrapperT", bound=gym.Wrapper[Any, Any, Any, Any])
 
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 """Arrays of SB3's replay buffer, each [rows, envs, ...]."""
 
 
-def save_agent(folder: Path, agent: SAC, env: gym.Env[Any, Any], extra: Mapping[str, Any]) -> None:
+def save_agent(
+    folder: Path, agent: OffPolicyAlgorithm, env: gym.Env[Any, Any], extra: Mapping[str, Any]
+) -> None:
     """Write the agent, its replay buffer, its env in mid-episode and every random generator.
 
     Args:
@@ -38,12 +43,12 @@ def save_agent(folder: Path, agent: SAC, env: gym.Env[Any, Any], extra: Mapping[
 
 
 def load_agent(
-    folder: Path, env: gym.Env[Any, Any], device: str = "auto"
-) -> tuple[SAC, dict[str, Any]]:
-    """Return the agent that `save_agent` wrote, on a freshly made `env`, and its `extra`."""
+    folder: Path, env: gym.Env[Any, Any], device: str = "auto", kind: type[AgentT] = SAC
+) -> tuple[AgentT, dict[str, Any]]:
+    """Return the agent of a kind that `save_agent` wrote, on a freshly made `env`, and its `extra`."""
     state = load_state(folder / "state.npz")
     restore_env(env, state["env"])
-    agent = SAC.load(folder / "agent.zip", env=env, device=device, force_reset=False)
+    agent = kind.load(folder / "agent.zip", env=env, device=device, force_reset=False)
     load_replay(folder / "replay.npz", agent.replay_buffer)
     # Last: making the env and the networks has drawn random numbers.
     restore_random(agent, state["random"])
@@ -82,8 +87,11 @@ def env_state(env: gym.Env[Any, Any]) -> dict[str, Any]:
         raise ValueError(f"{env} has no SeededEpisodes wrapper; make it with vlp_gym or wrap it")
     state: dict[str, Any] = {"episode": seeded.state_dict()}
     preference, monitor = find_wrapper(env, PreferenceReward), find_wrapper(env, Monitor)
+    scored = find_wrapper(env, ScoreReward)
     if preference is not None:
         state["preference"] = preference.state_dict()
+    if scored is not None:
+        state["scored"] = scored.state_dict()
     if monitor is not None:
         state["monitor"] = {"rewards": monitor.rewards, "total_steps": monitor.total_steps}
     return state
@@ -93,15 +101,18 @@ def restore_env(env: gym.Env[Any, Any], state: Mapping[str, Any]) -> None:
     """Bring a freshly made env into the middle of the episode that `env_state` saw."""
     resume_episode(env, state["episode"])
     preference, monitor = find_wrapper(env, PreferenceReward), find_wrapper(env, Monitor)
+    scored = find_wrapper(env, ScoreReward)
     if preference is not None:
         preference.load_state_dict(state["preference"])
+    if scored is not None:
+        scored.load_state_dict(state["scored"])
     if monitor is not None:
         monitor.rewards = list(state["monitor"]["rewards"])
         monitor.total_steps = state["monitor"]["total_steps"]
         monitor.needs_reset = False
 
 
-def random_state(agent: SAC) -> dict[str, Any]:
+def random_state(agent: OffPolicyAlgorithm) -> dict[str, Any]:
     """Return the state of every generator that SB3 draws from: Python's, NumPy's, torch's, the space's."""
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -114,7 +125,7 @@ def random_state(agent: SAC) -> dict[str, Any]:
     }
 
 
-def restore_random(agent: SAC, state: Mapping[str, Any]) -> None:
+def restore_random(agent: OffPolicyAlgorithm, state: Mapping[str, Any]) -> None:
     """Put every generator back into the state that `random_state` saw."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

@@ -138,3 +138,44 @@ def test_bad_names_and_settings_are_refused(data: Path) -> None:
         reported(data, "cilp")
     with pytest.raises(SettingError, match="NAME=VALUE"):
         reported(data, "clip", settings=("alpha",))
+
+
+def test_labelers_are_compared_by_one_command(data: Path, tmp_path: Path) -> None:
+    from benchmarks import labelers
+    from benchmarks.schema import read_records
+
+    config = labelers.Config(
+        ("oracle", "clip checkpoint=bundled n_frames=2"),
+        data,
+        "tiny",
+        n_pairs=8,
+        n_sentence_pairs=4,
+        segment_length=20,
+        device="cpu",
+        results=tmp_path,
+    )
+    labelers.compare(config)
+    records = read_records("labelers", tmp_path)
+    assert [record.method for record in records] == ["oracle"] * 2 + [
+        "clip:stand-in:vlp-compact"
+    ] * 2
+    assert records[0].metrics["labels"] == 1.0 and not any(record.paper for record in records)
+    assert (tmp_path / "labelers.png").stat().st_size > 10_000
+
+
+def test_the_papers_numbers_stand_beside_the_papers_models_alone() -> None:
+    from benchmarks.labelers import CORRELATION, LABEL_ACCURACY, Config, paper_of
+
+    class Of:
+        def __init__(self, labeler: str) -> None:
+            self.labeler = labeler
+
+    config, real = Config(), Of("vlmrm:0123")
+    assert paper_of("DoorClose", "vlmrm alpha=1.0", real, config) == {  # type: ignore[arg-type]
+        "k-means labels": 0.10,
+        "rank correlation": -0.492,
+    }
+    stand_in = Of("clip:stand-in:vlp-compact")
+    assert paper_of("DoorClose", "clip checkpoint=bundled", stand_in, config) == {}  # type: ignore[arg-type]
+    assert np.mean(LABEL_ACCURACY["r3m"]) == 85.0 and np.mean(LABEL_ACCURACY["vlmrm:1.0"]) == 38.0
+    assert np.mean(CORRELATION["vlp"]) == pytest.approx(0.718)

@@ -1,7 +1,7 @@
 """A sentence as the reward of a robot-manipulation environment.
 
-Importing this package registers the environments `vlp/<Task>` and `vlp/<World>`. It imports neither torch nor a simulator; what
-does is loaded on first use.
+Importing this package registers the environments `vlp/<Task>` and `vlp/<World>`. It imports neither torch nor a
+simulator; what does is loaded on first use.
 """
 
 from importlib import import_module

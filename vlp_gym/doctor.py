@@ -35,11 +35,13 @@ class Finding:
         subject: what was looked at.
         state: what was found.
         cure: what to do about it; empty when nothing is wrong.
+        is_optional: whether it is missing, and that is no fault.
     """
 
     subject: str
     state: str
     cure: str = ""
+    is_optional: bool = False
 
 
 def doctor() -> None:
@@ -50,6 +52,7 @@ def doctor() -> None:
     console, ill = Console(highlight=False, soft_wrap=True), False
     for finding in examine():
         mark = "[red]lacks[/red]" if finding.cure else "[green]ok[/green]   "
+        mark = "without" if finding.is_optional else mark
         console.print(f"{mark} [bold]{finding.subject}[/bold]: {escape(finding.state)}")
         if finding.cure:
             console.print(f"      to do: {escape(finding.cure)}")
@@ -153,5 +156,6 @@ def check_official_files() -> Iterator[Finding]:
         places = " or ".join(
             n if n.startswith("~") else f"${FOLDER_VARIABLE}/{n}" for n in file.names
         )
-        missing = f"not here (optional): {places}, from {file.source}"
-        yield Finding(f"{file.scorer} {file.role}", str(path) if path else missing)
+        missing = f"put it at {places}; get it from {file.source}"
+        state = str(path) if path else missing
+        yield Finding(f"{file.scorer} {file.role}", state, is_optional=path is None)

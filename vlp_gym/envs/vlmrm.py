@@ -113,8 +113,8 @@ class MountainCar(Continuous_MountainCarEnv):
 def make_humanoid(render_mode: str | None = None, textured: bool = True) -> gym.Env[Any, Any]:
     """Return Gymnasium's Humanoid-v5 that may lie down, with VLM-RM's camera, and textures of our own.
 
-    VLM-RM had Humanoid-v4, whose observations have constant numbers that v5 leaves out. Its camera looks at (0, 0, 1) from
-    3.5 m in front, ten degrees from above, and does not move.
+    VLM-RM had Humanoid-v4, whose observations have constant numbers that v5 leaves out. Its camera looks at (0, 0, 1)
+    from 3.5 m in front, ten degrees from above, and does not move.
 
     Args:
         render_mode: "rgb_array" or None.

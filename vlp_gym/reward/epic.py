@@ -9,9 +9,9 @@ def epic_distance(
 ) -> float:
     """Return the distance of two rewards of states, from 0 (the same but for scale and offset) to 1 (opposite).
 
-    D = sqrt((1 - rho) / 2) with Pearson's rho over sampled states, as VLM-RM has it (arXiv 2310.12921, appendix A): both
-    rewards are of the next state alone, so that nothing has to be made canonical. Its states are uniform (CartPole,
-    MountainCar) or those that an expert visits (humanoid).
+    D = sqrt((1 - rho) / 2) with Pearson's rho over sampled states, as VLM-RM has it (arXiv 2310.12921, appendix A):
+    both rewards are of the next state alone, so that nothing has to be made canonical. Its states are uniform
+    (CartPole, MountainCar) or those that an expert visits (humanoid).
 
     >>> reward = np.array([0.0, 1.0, 3.0])
     >>> epic_distance(reward, 2 * reward + 5), epic_distance(reward, -reward)

@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 import vlp_gym
 from tests.helpers import FakeScorer, ToyReach
 from tests.test_sb3 import Discretized, small
-from vlp_gym.errors import FeedbackError, RenderingError, UnknownNameError
+from vlp_gym.errors import FeedbackError, RenderingError, SettingError, UnknownNameError
 from vlp_gym.sb3 import ScoreRollouts
 from vlp_gym.types import Task
 from vlp_gym.wrappers.score import ScoreReward
@@ -336,6 +336,15 @@ def test_bad_arguments_are_refused() -> None:
         vlp_gym.wrap(toy(), "reach", reward="clipp")
     with pytest.raises(UnknownNameError, match="did you mean 'alpha'"):
         vlp_gym.wrap(toy(), "reach", reward="vlmrm", checkpoint="bundled", scorer={"alfa": 1})
+
+
+def test_what_a_scorer_cannot_read_is_refused_when_the_env_is_made() -> None:
+    class Picky(OfFrames):
+        def check(self, task: Task) -> None:
+            raise SettingError("pictures of the goal are missing")
+
+    with pytest.raises(SettingError, match="pictures of the goal"):
+        make(Picky())
 
 
 BUNDLED: dict[str, Any] = {"reward": "clip", "checkpoint": "bundled", "device": "cpu"}

@@ -230,12 +230,15 @@ def test_frames_are_drawn_so_large_that_nothing_is_resized(files: Any) -> None:
 def test_target_and_baseline_must_differ(files: Any) -> None:
     path, settings = files["vlmrm"]
     scorer = load_scorer("vlmrm", path, "cpu", **settings)
-    with pytest.raises(InstructionError, match="target and baseline are both 'a robot'"):
-        scorer(FRAMES[None], Task("a robot", "a robot"))
+    for refuses in (scorer.check, lambda task: scorer(FRAMES[None], task)):
+        with pytest.raises(InstructionError, match="target and baseline are both 'a robot'"):
+            refuses(Task("a robot", "a robot"))
     with pytest.raises(SettingError, match="from a baseline to the target"):
         scorer(FRAMES[None], Task("a robot"))
-    cosine = load_scorer("vlmrm", path, "cpu", **CLIP_MODEL)
-    assert np.isfinite(cosine(FRAMES[None], Task("a robot", "a robot"))).all()  # alpha 0
+    cosine = load_scorer("vlmrm", path, "cpu", **CLIP_MODEL)  # alpha 0
+    assert np.isfinite(cosine(FRAMES[None], Task("a robot"))).all()
+    with pytest.raises(InstructionError, match="target and baseline are both"):
+        cosine.check(Task("a robot", "a robot"))
     with pytest.raises(SettingError, match=r"alpha must lie in \[0, 1\]"):
         load_scorer("vlmrm", path, "cpu", **{**settings, "alpha": 1.5})
 
@@ -253,8 +256,12 @@ def test_goal_images_are_those_of_the_frames(files: Any, name: str, tmp_path: Pa
     path, settings = files[name]
     image = {"goal": "image"} if name == "liv" else {}
     scorer = load_scorer(name, path, "cpu", **settings, **image)
-    with pytest.raises(SettingError, match="pictures of the goal"):
-        scorer(FRAMES[None], Task("close"))
+    for refuses in (
+        lambda: scorer(FRAMES[None], Task("close")),
+        lambda: scorer.check(Task("close")),
+    ):
+        with pytest.raises(SettingError, match="pictures of the goal"):
+            refuses()
     with pytest.raises(SettingError, match=r"a goal image is \[32, 64\] px"):
         scorer(FRAMES[None], Task("close", goal_image=FRAMES[0, :32]))
     best = scorer(FRAMES[None], Task("close", goal_image=FRAMES[2]))[0]
@@ -290,7 +297,7 @@ def test_words_that_s3d_does_not_know(
         s3d(FRAMES[None], Task("press the turquoise button"))
     assert "lacks turquoise" in caplog.text and "'press the button'" in caplog.text
     with pytest.raises(InstructionError, match="no word of 'fold laundry'"):
-        s3d(FRAMES[None], Task("fold laundry"))
+        s3d.check(Task("fold laundry"))
     with pytest.raises(InstructionError, match="S3D reads 16 words"):
         s3d(FRAMES[None], Task(" ".join(["red"] * 17)))
     assert s3d.tokens("Don't press")[:3].tolist() == [WORDS.index("don't") + 1, 6, 0]

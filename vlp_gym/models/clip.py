@@ -1,7 +1,6 @@
 """The two towers of a CLIP model: pictures and sentences in one space, as unit vectors."""
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import open_clip
@@ -11,7 +10,7 @@ from torch.nn import functional as F
 
 from vlp_gym.errors import CheckpointError, UnknownNameError
 from vlp_gym.models.encoders import fit_tokens, no_warnings
-from vlp_gym.models.official import OfficialWeights, read_weights
+from vlp_gym.models.official import OfficialWeights
 
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 """What OpenAI's state dicts hold beside weights, and nobody else's do."""
@@ -67,11 +66,6 @@ class ClipTowers(nn.Module):
             )
         weights.load_into(towers.clip, ignore=OPENAI_EXTRAS)
         return towers
-
-    @classmethod
-    def from_file(cls, name: str, path: Path, sha256: str | None = None) -> "ClipTowers":
-        """Return the towers with the weights of a file; errors as of `of` and `read_weights`."""
-        return cls.of(name, read_weights(path, sha256))
 
     def see(
         self, pixels: Float[Tensor, "frames 3 height width"]

@@ -96,12 +96,12 @@ def draw_mountain_car(state: Float[np.ndarray, " state"], textured: bool = True)
     draw = ImageDraw.Draw(image)
     x, y = _place(state[0])
     slope = math.cos(3 * state[0])  # Gymnasium turns the car so
-    car = [(-20, 10), (-20, 30), (20, 30), (20, 10)]
+    car = [(-20.0, 10.0), (-20.0, 30.0), (20.0, 30.0), (20.0, 10.0)]
     draw.polygon(
         [_turned(a, b, slope, x, y) for a, b in car], fill=(190, 30, 30) if textured else (0, 0, 0)
     )
-    for side in (-10, 10):
-        wheel_x, wheel_y = _turned(side, 10, slope, x, y)
+    for side in (-10.0, 10.0):
+        wheel_x, wheel_y = _turned(side, 10.0, slope, x, y)
         draw.ellipse(
             [wheel_x - 8, wheel_y - 8, wheel_x + 8, wheel_y + 8],
             fill=(60, 60, 60) if textured else (128, 128, 128),

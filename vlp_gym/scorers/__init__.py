@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from vlp_gym.errors import SettingError, UnknownNameError
-from vlp_gym.types import Scorer
 
 SCORERS = {
     "vlp": "vlp_gym.scorers.vlp:VLPScorer",
@@ -19,25 +18,11 @@ SCORERS = {
     "liv": "vlp_gym.scorers.liv:LIVScorer",
     "roboclip": "vlp_gym.scorers.roboclip:RoboCLIPScorer",
 }
-"""Scorers that have a name, and where each is; imported only when it is asked for."""
+"""Scorers that have a name, and where each is; imported only when it is asked for.
 
-
-class NamedScorer(Scorer, Protocol):
-    """What every scorer that has a name also tells: how its frames are best drawn, and what one score is of.
-
-    Attributes:
-        name: which scorer, and which weights.
-        unit: "frame" or "clip".
-        image_size_px: side of its frames, or their height and width.
-        camera: the camera that it was made for; None: the env's own.
-        preset: drawing quality.
-    """
-
-    name: str
-    unit: Literal["frame", "clip"]
-    image_size_px: int | tuple[int, int]
-    camera: str | None
-    preset: str
+Beside what `vlp_gym.types.Scorer` asks for, each tells its `name` with the hash of its weights; whether one score is of
+a "frame" or a "clip" (`unit`); and how its frames are best drawn (`image_size_px`, `camera`, `preset`).
+"""
 
 
 def load_scorer(

@@ -133,6 +133,11 @@ class ClipScorer(FrameScorer):
         weights = read_weights(locate(cls.kind, given=checkpoint), sha256)
         return cls(ClipTowers.of(model, weights), weights, device=device, **settings)  # type: ignore[arg-type]
 
+    def check(self, task: Task) -> None:
+        """Refuse a sentence that cannot be read; errors as in `FrameScorer.check`."""
+        self.read(task.instruction)
+
+    @torch.inference_mode()
     def read(self, sentence: str) -> Float[Tensor, " channels"]:
         """Return a sentence as a unit vector.
 
@@ -196,18 +201,27 @@ class VLMRMScorer(ClipScorer):
         size, mean, std = towers.image_size_px, towers.mean, towers.std
         return Preprocess(size, mean, std, self._fit, antialias=self._antialias, rounded=False)
 
+    def check(self, task: Task) -> None:
+        """Refuse prompts that cannot be read or are the same; errors as in `FrameScorer.check`."""
+        target, baseline = self._prompts(task)
+        vlmrm_reward(target[None], target, baseline, self.alpha)
+
     def _score(
         self, clips: UInt8[np.ndarray, "clips frames height width 3"], task: Task
     ) -> Float[Tensor, "clips frames"]:
+        return vlmrm_reward(self.embed(clips), *self._prompts(task), self.alpha)
+
+    def _prompts(
+        self, task: Task
+    ) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"] | None]:
+        """Return the embeddings of target and baseline."""
         targets = list(self._targets or [task.instruction])
         baselines = list(self._baseline or ([task.baseline] if task.baseline else []))
-        if self.alpha > 0 and set(targets) == set(baselines):
+        if set(targets) == set(baselines):
             raise InstructionError(
                 f"target and baseline are both {targets[0]!r}; the baseline describes the scene without the goal"
             )
-        target = self._mean(targets)
-        baseline = self._mean(baselines) if baselines else None
-        return vlmrm_reward(self.embed(clips), target, baseline, self.alpha)
+        return self._mean(targets), self._mean(baselines) if baselines else None
 
     def _mean(self, sentences: Sequence[str]) -> Float[Tensor, " channels"]:
         # Not normalised again, as in VLM-RM.

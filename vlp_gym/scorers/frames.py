@@ -87,6 +87,15 @@ class FrameScorer(ABC):
         return scores
 
     @abstractmethod
+    def check(self, task: Task) -> None:
+        """Refuse a task that this scorer cannot score frames under, before there are any.
+
+        Raises:
+            SettingError: it lacks what frames are compared with.
+            InstructionError: the sentence is empty, or longer than the model reads.
+        """
+
+    @abstractmethod
     def _score(
         self, clips: UInt8[np.ndarray, "clips frames height width 3"], task: Task
     ) -> Float[Tensor, "clips frames"]:
@@ -134,12 +143,8 @@ def goal_pictures(
     Raises:
         SettingError: there are none, or they are not pictures of the size of the frames.
     """
-    if goals is None and task.goal_image is not None:
-        goals = [task.goal_image]
-    if goals is None or len(goals) == 0:
-        raise SettingError(
-            f"{kind} compares frames with pictures of the goal; give the task a goal_image, or the scorer goal_images"
-        )
+    check_goal(goals, task, kind)
+    goals = [task.goal_image] if goals is None else goals
     pictures = [as_picture(goal) for goal in goals]
     for picture in pictures:
         if picture.shape != clips.shape[2:]:
@@ -148,3 +153,16 @@ def goal_pictures(
                 "cut the goal as the frames are, nothing is resized in silence"
             )
     return np.stack(pictures)
+
+
+def check_goal(goals: Sequence[Any] | None, task: Task, kind: str) -> None:
+    """Refuse a task without a picture of the goal, if the scorer has none.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if task.goal_image is None and (goals is None or len(goals) == 0):
+        raise SettingError(
+            f"{kind} compares frames with pictures of the goal; give the scorer goal_images=['goal.png'], or the task "
+            "a goal_image"
+        )

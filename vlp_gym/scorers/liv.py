@@ -13,7 +13,7 @@ from vlp_gym.models.clip import ClipTowers
 from vlp_gym.models.official import OfficialWeights, locate, read_weights
 from vlp_gym.models.stand_in import BundledTowers
 from vlp_gym.scorers.clip import ClipScorer
-from vlp_gym.scorers.frames import goal_pictures
+from vlp_gym.scorers.frames import check_goal, goal_pictures
 from vlp_gym.scorers.pixels import Fit, Preprocess
 from vlp_gym.types import Task
 
@@ -85,6 +85,13 @@ class LIVScorer(ClipScorer):
         """Return the scorer of LIV's `model.pt`; arguments and errors as in `ClipScorer.load`."""
         weights = read_weights(locate(cls.kind, given=checkpoint), sha256).below("model.")
         return cls(ClipTowers.of(model, weights), weights, device=device, **settings)  # type: ignore[arg-type]
+
+    def check(self, task: Task) -> None:
+        """Refuse a task without what frames are compared with; errors as in `FrameScorer.check`."""
+        if self._goal == "text":
+            self.read(task.instruction)
+        else:
+            check_goal(self._goal_images, task, "LIV")
 
     def _score(
         self, clips: UInt8[np.ndarray, "clips frames height width 3"], task: Task

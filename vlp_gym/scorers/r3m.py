@@ -76,6 +76,10 @@ class R3MScorer(FrameScorer):
         words = locate(cls.kind, "vocabulary", vocabulary)
         return cls(R3MNetwork.of(weights), words, weights, device=device, **settings)  # type: ignore[arg-type]
 
+    def check(self, task: Task) -> None:
+        """Refuse a sentence without words; errors as in `FrameScorer.check`."""
+        self.tokens(task.instruction)
+
     def tokens(self, sentence: str) -> Int[Tensor, "1 words"]:
         """Return the word pieces of a sentence between their marks."""
         return torch.tensor([self._tokenizer.encode(check_instruction(sentence)).ids])

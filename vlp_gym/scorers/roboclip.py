@@ -141,6 +141,15 @@ class RoboCLIPScorer:
         scores: Float[np.ndarray, "clips 1"] = score.float().unsqueeze(1).cpu().numpy()
         return scores
 
+    def check(self, task: Task) -> None:
+        """Refuse a sentence that the dictionary has no word of, unless videos are compared with.
+
+        Raises:
+            InstructionError: see `tokens`.
+        """
+        if self._demonstrations is None:
+            self.tokens(task.instruction)
+
     @torch.inference_mode()
     def embed(
         self, clips: UInt8[np.ndarray, "clips frames height width 3"]

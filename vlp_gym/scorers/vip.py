@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vlp_gym.models.official import OfficialWeights, locate, read_weights
 from vlp_gym.models.resnet import VIPNetwork
-from vlp_gym.scorers.frames import FrameScorer, goal_pictures
+from vlp_gym.scorers.frames import FrameScorer, check_goal, goal_pictures
 from vlp_gym.scorers.pixels import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocess
 from vlp_gym.types import Task
 
@@ -77,6 +77,10 @@ class VIPScorer(FrameScorer):
         """
         weights = read_weights(locate(cls.kind, given=checkpoint), sha256)
         return cls(VIPNetwork.of(weights), weights, device=device, **settings)  # type: ignore[arg-type]
+
+    def check(self, task: Task) -> None:
+        """Refuse a task without a picture of the goal; errors as in `FrameScorer.check`."""
+        check_goal(self._goal_images, task, "VIP")
 
     def _score(
         self, clips: UInt8[np.ndarray, "clips frames height width 3"], task: Task

@@ -15,7 +15,7 @@ from vlp_gym.scenes.metaworld import is_metaworld
 from vlp_gym.scenes.mujoco import is_mujoco
 from vlp_gym.scenes.opengl import prepare_opengl
 from vlp_gym.scorers import SCORERS
-from vlp_gym.types import Labeler, Scene
+from vlp_gym.types import Labeler, Scene, Task
 
 ORACLE = "oracle"
 """Name of the labeler that compares the simulator's returns."""
@@ -109,6 +109,17 @@ def scorer_scene(
     if not is_mujoco(env) and hasattr(scorer, "preprocess"):
         size_px = None
     return scene_of(env, camera, size_px, preset, drawing_threads())
+
+
+def check_task(scorer: Any, task: Task) -> None:
+    """Refuse a task that a scorer cannot score under, where it can tell before there are frames.
+
+    Raises:
+        SettingError: the scorer lacks what it compares with.
+        InstructionError: the scorer cannot read the sentence.
+    """
+    if hasattr(scorer, "check"):
+        scorer.check(task)
 
 
 def _check_drawable(env: gym.Env[Any, Any]) -> None:

@@ -15,7 +15,7 @@ from vlp_gym.scorers import SCORERS
 from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Labeler, Scene, Task
 from vlp_gym.wrappers.encoding import Encoding, Vector
-from vlp_gym.wrappers.parts import NOTHING, build_parts, info_with
+from vlp_gym.wrappers.parts import NOTHING, build_parts, check_task, info_with
 
 REWARDS = ("learned", "env")
 """What the agent can be paid."""
@@ -99,6 +99,7 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         _check_length(env, self.config.segment_length)
         self.encoding = Encoding(env.observation_space, env.action_space)
         parts = build_parts(env, labeler, camera, checkpoint, device, preset, self.config, scorer)
+        check_task(getattr(parts.labeler, "scorer", None), self.task)
         self._labeler, self._scene = parts
 
     @property

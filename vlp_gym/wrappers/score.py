@@ -16,7 +16,7 @@ from vlp_gym.errors import FeedbackError
 from vlp_gym.labelers.score import frame_steps
 from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Frames, Scene, Scorer, Task
-from vlp_gym.wrappers.parts import info_with, scorer_scene
+from vlp_gym.wrappers.parts import check_task, info_with, scorer_scene
 from vlp_gym.wrappers.pay import PayConfig
 
 DRAWN_AT_ONCE = 256
@@ -58,7 +58,8 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     Raises:
         UnknownNameError: no such scorer, camera, preset, or field of `pay` or `settings`.
         ValueError: the scorer reads clips and is asked to pay every step.
-        InstructionError: the sentence is empty.
+        SettingError: the scorer lacks what it compares with, such as pictures of the goal.
+        InstructionError: the sentence is empty, or nothing that the scorer reads.
         CheckpointError: the checkpoint is missing or damaged.
         RenderingError: the env cannot be drawn.
     """
@@ -95,6 +96,7 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             if isinstance(scorer, str)
             else scorer
         )
+        check_task(self.scorer, self.task)
         self._reads_clips = getattr(self.scorer, "unit", "frame") == "clip"
         if self._reads_clips and self.pay.form not in (None, "end"):
             raise ValueError(

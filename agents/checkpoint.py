@@ -18,7 +18,6 @@ from vlp_gym.wrappers.preference import PreferenceReward
 from vlp_gym.wrappers.score import ScoreReward
 from vlp_gym.wrappers.seeded import SeededEpisodes, resume_episode
 
-AgentT = TypeVar("AgentT", bound=OffPolicyAlgorithm)
 WrapperT = TypeVar("WrapperT", bound=gym.Wrapper[Any, Any, Any, Any])
 
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
@@ -43,8 +42,8 @@ def save_agent(
 
 
 def load_agent(
-    folder: Path, env: gym.Env[Any, Any], device: str = "auto", kind: type[AgentT] = SAC
-) -> tuple[AgentT, dict[str, Any]]:
+    folder: Path, env: gym.Env[Any, Any], device: str = "auto", kind: Any = SAC
+) -> tuple[Any, dict[str, Any]]:
     """Return the agent of a kind that `save_agent` wrote, on a freshly made `env`, and its `extra`."""
     state = load_state(folder / "state.npz")
     restore_env(env, state["env"])

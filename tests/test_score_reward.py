@@ -252,8 +252,11 @@ def test_other_algorithms_learn_the_same_either_way(kind: type[BaseAlgorithm]) -
     np.testing.assert_allclose(*weights, atol=1e-5)
 
 
-def test_logged_returns_are_the_scored_ones() -> None:
-    env = make(Blind())
+@pytest.mark.parametrize("is_limit_inside", [True, False])
+def test_logged_returns_are_the_scored_ones(is_limit_inside: bool) -> None:
+    env: Any = make(Blind())
+    if not is_limit_inside:
+        env = gym.wrappers.TimeLimit(make(Blind(), ToyReach("rgb_array", None)), 6)
     model = SAC("MlpPolicy", env, learning_starts=5, train_freq=4, **small())
     model.learn(24, ScoreRollouts())
     of_monitor = [episode["r"] for episode in model.ep_info_buffer or ()]
@@ -364,6 +367,35 @@ def test_gym_make_pays_by_a_scorer_and_its_spec_makes_it_again() -> None:
         rewards.append([each.step(each.action_space.sample())[1] for _ in range(3)])
     assert rewards[0] == rewards[1] and len(set(rewards[0])) == 3
     assert all(abs(reward) <= 10 for reward in rewards[0])
+
+
+@pytest.mark.parametrize("defers", [True, False])
+def test_the_time_limit_of_an_id_is_an_end(defers: bool) -> None:
+    """It stands around everything that `gym.make` is asked for."""
+    arguments: dict[str, Any] = {"max_episode_steps": 3, **BUNDLED}
+    env = gym.make("vlp/DoorClose", pay={"form": "end"}, **arguments)
+    each = gym.make("vlp/DoorClose", **arguments)
+    paid = []
+    for one in (env, each):
+        scored: Any = one
+        while not isinstance(scored, ScoreReward):
+            scored = scored.env
+        scored.defers = defers
+        one.reset(seed=0)
+        one.action_space.seed(0)
+        paid.append([one.step(one.action_space.sample()) for _ in range(3)])
+    (*before, end), (*earlier, last) = ([step[1] for step in played] for played in paid)
+    assert before == [0, 0] and end == pytest.approx(last) and last != 0
+    assert (earlier == [0, 0]) == defers
+    assert ["late_reward" in step[4] for step in paid[1]] == [False, False, True]
+    assert (paid[1][-1][4]["late_reward"] != 0) == defers
+
+
+def test_an_episode_that_is_reset_before_its_end_is_told_of(caplog: Any) -> None:
+    env = make(env=ToyReach("rgb_array", None), form="end")
+    play(env, 3)
+    env.reset()
+    assert "3 steps was reset before its end and is not paid" in caplog.text
 
 
 def test_a_scorer_labels_by_name() -> None:

@@ -134,5 +134,5 @@ def test_roboclips_protocol_pays_whole_episodes(tmp_path: Path) -> None:
 
 
 def test_an_unknown_env_is_refused_at_once() -> None:
-    with pytest.raises(UnknownNameError, match="unknown task"):
+    with pytest.raises(UnknownNameError, match="unknown Meta-World task"):
         Config(env="HumanoidKneeling")

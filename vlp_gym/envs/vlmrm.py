@@ -48,8 +48,9 @@ class CartPole(CartPoleEnv):
     def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """Push the cart to the left (0) or right (1); the reward is 1 while the pole stands."""
         self.steps_beyond_terminated = None
-        _, _, has_fallen, _, info = super().step(action)
-        x, speed, angle, turning = self.state
+        physics: Any = super()  # of Gymnasium, without types
+        _, _, has_fallen, _, info = physics.step(action)
+        x, speed, angle, turning = np.asarray(self.state)
         angle = (angle + np.pi) % (2 * np.pi) - np.pi
         self.state = np.array(
             [np.clip(x, -self.x_threshold, self.x_threshold), speed, angle, turning]
@@ -61,7 +62,7 @@ class CartPole(CartPoleEnv):
         """Return what draws this env from its states."""
         return ClassicScene("cartpole", height, width)
 
-    def render(self) -> UInt8[np.ndarray, "height width 3"] | None:  # type: ignore[override]
+    def render(self) -> UInt8[np.ndarray, "height width 3"] | None:
         """Return a picture of the present state, 400 x 600, or None without a render mode."""
         return _picture(self)
 
@@ -105,7 +106,7 @@ class MountainCar(Continuous_MountainCarEnv):
         """Return what draws this env from its states."""
         return ClassicScene("mountain-car", height, width, self._textured)
 
-    def render(self) -> UInt8[np.ndarray, "height width 3"] | None:  # type: ignore[override]
+    def render(self) -> UInt8[np.ndarray, "height width 3"] | None:
         """Return a picture of the present state, 400 x 600, or None without a render mode."""
         return _picture(self)
 
@@ -145,7 +146,7 @@ class Humanoid(gym.Wrapper[Any, Any, Any, Any]):
             env, CAMERA, height=PICTURE_PX, width=PICTURE_PX, preset="exact"
         )
 
-    def render(self) -> UInt8[np.ndarray, "height width 3"] | None:  # type: ignore[override]
+    def render(self) -> UInt8[np.ndarray, "height width 3"] | None:
         """Return a picture of the present state, 480 x 480, or None without a render mode."""
         if self.render_mode is None:
             return None

@@ -87,7 +87,7 @@ class R3MNetwork(nn.Module):
         # The names of the published weights.
         self.lang_enc, self.lang_rew = nn.Module(), nn.Module()
         self.lang_enc.model = language
-        words = int(language.config.dim)  # type: ignore[union-attr, arg-type]
+        words = int(language.config.dim)  # type: ignore[arg-type]
         widths = [2 * WIDTHS[size] + words, hidden, hidden, hidden, hidden]
         layers: list[nn.Module] = []
         for n_in in widths[:4]:

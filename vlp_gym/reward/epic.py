@@ -5,7 +5,7 @@ from jaxtyping import Float
 
 
 def epic_distance(
-    first: Float[np.ndarray, " states"], second: Float[np.ndarray, " states"]
+    first: Float[np.ndarray, " states"], second: Float[np.ndarray, " same_states"]
 ) -> float:
     """Return the distance of two rewards of states, from 0 (the same but for scale and offset) to 1 (opposite).
 

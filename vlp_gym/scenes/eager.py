@@ -61,7 +61,9 @@ class EagerScene:
 
     def draw(self, constants: dict[str, NDArray[Any]], snapshots: NDArray[Any]) -> Frames:
         """Return the pictures that the snapshots [frames, bytes] are."""
-        assert self._height is not None, "a snapshot was taken, and with it the size"
+        assert self._height is not None and self._width is not None, (
+            "a snapshot was taken, and with it the size"
+        )
         return snapshots.reshape(-1, self._height, self._width, 3)
 
     def close(self) -> None:

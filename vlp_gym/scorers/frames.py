@@ -106,7 +106,7 @@ class FrameScorer(ABC):
     ) -> Float[Tensor, "*clips channels"]:
         """Return the embedding of every frame."""
         flat = torch.from_numpy(np.ascontiguousarray(clips)).flatten(0, -4)
-        blocks = flat.split(FRAMES_AT_ONCE.get(self._device.type, 256))
+        blocks = torch.split(flat, FRAMES_AT_ONCE.get(self._device.type, 256))
         seen = [self._see(self._network, self._ready(block)) for block in blocks]
         return torch.cat(seen).float().view(*clips.shape[:-3], -1)
 
@@ -155,7 +155,7 @@ def goal_pictures(
     return np.stack(pictures)
 
 
-def check_goal(goals: Sequence[Any] | None, task: Task, kind: str) -> None:
+def check_goal(goals: Any, task: Task, kind: str) -> None:
     """Refuse a task without a picture of the goal, if the scorer has none.
 
     Raises:

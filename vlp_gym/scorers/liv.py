@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
+from torch.nn import functional as F
 
 from vlp_gym.errors import SettingError
 from vlp_gym.models.clip import ClipTowers
@@ -102,5 +104,6 @@ class LIVScorer(ClipScorer):
         else:
             goal = self.embed(goal_pictures(self._goal_images, task, clips, "LIV")).mean(0)
         if self._metric == "l2":
-            return -(seen - goal).norm(dim=-1)
-        return seen @ (goal / goal.norm())
+            distance: Tensor = torch.linalg.vector_norm(seen - goal, dim=-1)
+            return -distance
+        return seen @ F.normalize(goal, dim=-1)

@@ -96,13 +96,14 @@ class Preprocess:
         return cropped
 
 
-def check_frames(frames: UInt8[Tensor, "*clips height width 3"] | object) -> None:
+def check_frames(frames: object) -> None:
     """Refuse anything but uint8 pictures whose last axis is colour; layout and range are never guessed.
 
     Raises:
         SettingError: another dtype or layout.
     """
-    dtype, shape = getattr(frames, "dtype", None), getattr(frames, "shape", ())
+    dtype = getattr(frames, "dtype", None)
+    shape: tuple[int, ...] = getattr(frames, "shape", ())
     if str(dtype).removeprefix("torch.") != "uint8" or len(shape) < 3 or shape[-1] != 3:
         raise SettingError(
             f"expected uint8 pictures [..., height, width, 3] with values from 0 to 255, got {dtype} {list(shape)}; "

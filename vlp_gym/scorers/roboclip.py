@@ -157,7 +157,7 @@ class RoboCLIPScorer:
         """Return the embedding of clips."""
         _check_even(*clips.shape[1:4])
         pixels = torch.from_numpy(np.ascontiguousarray(clips)).permute(0, 4, 1, 2, 3)
-        blocks = pixels.split(CLIPS_AT_ONCE.get(self._device.type, 1))
+        blocks = torch.split(pixels, CLIPS_AT_ONCE.get(self._device.type, 1))
         return torch.cat([self._network.video(self._scaled(each)) for each in blocks]).float()
 
     def _scaled(self, pixels: UInt8[Tensor, "clips 3 frames height width"]) -> Tensor:

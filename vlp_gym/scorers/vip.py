@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -86,4 +87,6 @@ class VIPScorer(FrameScorer):
         self, clips: UInt8[np.ndarray, "clips frames height width 3"], task: Task
     ) -> Float[Tensor, "clips frames"]:
         goals = goal_pictures(self._goal_images, task, clips, "VIP")
-        return -(self.embed(clips) - self.embed(goals).mean(0)).norm(dim=-1)
+        off = self.embed(clips) - self.embed(goals).mean(0)
+        distance: Tensor = torch.linalg.vector_norm(off, dim=-1)
+        return -distance

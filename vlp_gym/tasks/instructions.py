@@ -85,7 +85,8 @@ def baseline_of(task_name: str) -> str:
     Raises:
         UnknownNameError: no such task.
     """
-    return WORDINGS[find_task(task_name).name].nouns[0].removeprefix("the ")
+    task = find_task(task_name)
+    return WORDINGS[task.said_like or task.name].nouns[0].removeprefix("the ")
 
 
 def check_instruction(text: str) -> str:

@@ -1,6 +1,7 @@
 """Pays an agent by what a scorer says of its frames: a vision-language model as the reward."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,8 @@ from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Frames, Scene, Scorer, Task
 from vlp_gym.wrappers.parts import check_task, info_with, scorer_scene
 from vlp_gym.wrappers.pay import PayConfig
+
+logger = logging.getLogger(__name__)
 
 DRAWN_AT_ONCE = 256
 """Frames that are drawn before they are scored; bounds the memory of an episode."""
@@ -54,6 +57,7 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         scorer: the scorer; envs in one process whose arguments are the same share it.
         pay: how its scores are paid.
         defers: whether scores are left for later.
+        late_reward: what the steps of the episode before this one have to get, beside what they were paid at once.
 
     Raises:
         UnknownNameError: no such scorer, camera, preset, or field of `pay` or `settings`.
@@ -111,7 +115,13 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._owed: list[float] = []
         self._first: NDArray[Any] | None = None
         self._value: float | None = None
-        self._late = 0.0
+        self._late, self._n_steps = 0.0, 0
+        self.late_reward = 0.0
+
+    @property
+    def _limit(self) -> int | None:
+        spec = self.unwrapped.spec
+        return None if spec is None else spec.max_episode_steps
 
     @property
     def name(self) -> str:
@@ -124,6 +134,13 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """Start an episode; what the one before still owes is not lost."""
         if self.form != "end":
             self._settle()
+        elif self._pending and self._n_steps != self._limit and self._first is not None:
+            logger.warning(
+                "an episode of %d steps was reset before its end and is not paid; a TimeLimit belongs inside: "
+                "vlp_gym.wrap(TimeLimit(env, steps), ...)",
+                self._n_steps,
+            )
+        self.late_reward = self._late
         obs, info = self.env.reset(seed=seed, options=options)
         self._begin()
         return obs, info
@@ -131,7 +148,7 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def _begin(self) -> None:
         self._constants = self._scene.constants(self.env)
         self._first = self._scene.snapshot(self.env)
-        self._pending, self._value, self._late = [], None, 0.0
+        self._pending, self._value, self._late, self._n_steps = [], None, 0.0, 0
         self.task = replace(self.task, first_frame=None)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -146,7 +163,9 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         info = info_with(info, float(env_reward))
         self._pending.append(self._scene.snapshot(self.env))
         paid = float(env_reward) if self.pay.add else 0.0
-        is_over = terminated or truncated
+        self._n_steps += 1
+        # The limit of an id stands around this wrapper, and truncates only after it.
+        is_over = terminated or truncated or self._n_steps == self._limit
         if self.form == "end":
             paid += self._episode_score() if is_over else 0.0
             self._owed.append(0.0)
@@ -159,6 +178,7 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self._owed.clear()  # all is paid
         if is_over:
             info["late_reward"] = self._late
+        if terminated or truncated:
             self._first = None
         return obs, paid, terminated, truncated, info
 
@@ -203,11 +223,11 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
                 self.pay.discount * values - np.concatenate([before, values[:-1]]),
                 float(values[-1]),
             )
-        pay = (self.pay.weight * values).tolist()
+        pay: list[float] = (self.pay.weight * values).tolist()
         self._pending = []
         self._owed += pay
         self._late += sum(pay)
-        return pay
+        return list(pay)
 
     def _frame_scores(self, snapshots: NDArray[Any]) -> Float[np.ndarray, " frames"]:
         blocks = np.array_split(snapshots, range(DRAWN_AT_ONCE, len(snapshots), DRAWN_AT_ONCE))
@@ -243,6 +263,7 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             "owed": list(self._owed),
             "value": self._value,
             "late": self._late,
+            "n_steps": self._n_steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -251,6 +272,7 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._first = None if state["first"] is None else np.asarray(state["first"])
         self._pending = [np.asarray(each) for each in state["pending"]]
         self._owed, self._late = list(state["owed"]), float(state["late"])
+        self._n_steps = int(state["n_steps"])
         self._value = None if state["value"] is None else float(state["value"])
         self.task = replace(self.task, first_frame=None)
 

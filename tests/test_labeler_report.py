@@ -179,3 +179,21 @@ def test_the_papers_numbers_stand_beside_the_papers_models_alone() -> None:
     assert paper_of("DoorClose", "clip checkpoint=bundled", stand_in, config) == {}  # type: ignore[arg-type]
     assert np.mean(LABEL_ACCURACY["r3m"]) == 85.0 and np.mean(LABEL_ACCURACY["vlmrm:1.0"]) == 38.0
     assert np.mean(CORRELATION["vlp"]) == pytest.approx(0.718)
+
+
+def test_every_recorded_step_is_scored(data: Path, tmp_path: Path) -> None:
+    from vlp_gym.data.trajectories import Trajectories
+    from vlp_gym.training.scored_steps import ScoreConfig, score
+
+    path = data / f"{TEST[0]}.npz"
+    found = score(
+        ScoreConfig(path, checkpoint=Path("bundled"), device="cpu", out=tmp_path / "s.npz")
+    )
+    recorded = Trajectories.load(path)
+    with np.load(tmp_path / "s.npz") as written:
+        assert written["score"].shape == recorded.env_reward.shape
+        assert str(written["fingerprint"]) == recorded.fingerprint()
+        assert str(written["scorer"]) == found["scorer"] == "clip:stand-in:vlp-compact"
+        assert np.ptp(written["score"]) > 0
+    with pytest.raises(SettingError, match="one score and no step"):
+        score(ScoreConfig(path, scorer="vlp", device="cpu", out=tmp_path / "v.npz"))

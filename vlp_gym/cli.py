@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": "vlp_gym.training.evaluation:evaluate_command",
     "attention": "vlp_gym.training.attention:attention",
     "label": "vlp_gym.training.labelling:label",
+    "score": "vlp_gym.training.scored_steps:score",
     "export": "vlp_gym.training.export:export",
     "instructions": "vlp_gym.tasks.authoring:author",
     "doctor": "vlp_gym.doctor:doctor",

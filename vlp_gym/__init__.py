@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import WrapperSpec
 
 from vlp_gym.tasks.metaworld import TASKS
 from vlp_gym.tasks.vlmrm import WORLDS
@@ -58,11 +59,15 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+_EPISODE_END = WrapperSpec("EpisodeEnd", "vlp_gym.wrappers.score:EpisodeEnd", {})
+"""Stands around the time limit of every id."""
+
 for _task in TASKS:
     gym.register(
         id=f"vlp/{_task}",
         entry_point="vlp_gym.envs.factory:make_metaworld",
         max_episode_steps=MAX_EPISODE_STEPS,
+        additional_wrappers=(_EPISODE_END,),
         kwargs={"task": _task},
     )
 
@@ -71,5 +76,6 @@ for _world in WORLDS.values():
         id=f"vlp/{_world.name}",
         entry_point="vlp_gym.envs.factory:make_world",
         max_episode_steps=_world.max_episode_steps,
+        additional_wrappers=(_EPISODE_END,),
         kwargs={"world": _world.name},
     )

@@ -65,7 +65,7 @@ class ScoreRollouts(BaseCallback):
         return True
 
     def _end_episode(self, i: int, info: dict[str, Any]) -> None:
-        # A time limit around the wrapper is seen by it at the reset only, which has taken place.
+        # A time limit of your own around the wrapper is seen by it at the reset only, which has taken place.
         late = info.get("late_reward", self.scored[i].late_reward)
         if "episode" in info:  # a Monitor has added up what was paid at once
             info["episode"]["r"] = round(info["episode"]["r"] + late, 6)

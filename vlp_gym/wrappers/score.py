@@ -115,13 +115,7 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._owed: list[float] = []
         self._first: NDArray[Any] | None = None
         self._value: float | None = None
-        self._late, self._n_steps = 0.0, 0
-        self.late_reward = 0.0
-
-    @property
-    def _limit(self) -> int | None:
-        spec = self.unwrapped.spec
-        return None if spec is None else spec.max_episode_steps
+        self._late = self.late_reward = 0.0
 
     @property
     def name(self) -> str:
@@ -134,11 +128,11 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """Start an episode; what the one before still owes is not lost."""
         if self.form != "end":
             self._settle()
-        elif self._pending and self._n_steps != self._limit and self._first is not None:
+        elif self._pending and self._first is not None:
             logger.warning(
                 "an episode of %d steps was reset before its end and is not paid; a TimeLimit belongs inside: "
                 "vlp_gym.wrap(TimeLimit(env, steps), ...)",
-                self._n_steps,
+                len(self._pending),
             )
         self.late_reward = self._late
         obs, info = self.env.reset(seed=seed, options=options)
@@ -148,7 +142,7 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def _begin(self) -> None:
         self._constants = self._scene.constants(self.env)
         self._first = self._scene.snapshot(self.env)
-        self._pending, self._value, self._late, self._n_steps = [], None, 0.0, 0
+        self._pending, self._value, self._late = [], None, 0.0
         self.task = replace(self.task, first_frame=None)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -163,24 +157,33 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         info = info_with(info, float(env_reward))
         self._pending.append(self._scene.snapshot(self.env))
         paid = float(env_reward) if self.pay.add else 0.0
-        self._n_steps += 1
-        # The limit of an id stands around this wrapper, and truncates only after it.
-        is_over = terminated or truncated or self._n_steps == self._limit
-        if self.form == "end":
-            paid += self._episode_score() if is_over else 0.0
+        if self.form != "end" and not self.defers:
+            (now,) = self._settle()
+            self._late -= now
+            paid += now
+        if self.defers and self.form == "end":
             self._owed.append(0.0)
-        elif is_over or not self.defers:
-            last = self._settle()[-1]
-            self._owed[-1] = 0.0
-            paid += last
-            self._late -= last
+        if terminated or truncated:
+            extra, info["late_reward"] = self.end_episode()
+            paid += extra
         if not self.defers:
             self._owed.clear()  # all is paid
-        if is_over:
-            info["late_reward"] = self._late
-        if terminated or truncated:
-            self._first = None
         return obs, paid, terminated, truncated, info
+
+    def end_episode(self) -> tuple[float, float]:
+        """Return what the last step gets beside what it was paid, and what the steps before it get in all.
+
+        For whoever ends an episode around this wrapper, as `EpisodeEnd` does; called once, after the last step.
+        """
+        extra = 0.0
+        if self.form == "end":
+            extra = self._episode_score()
+        elif self._pending:
+            extra = self._settle()[-1]
+            self._owed[-1] = 0.0
+            self._late -= extra
+        self._first = None
+        return extra, self._late
 
     def collect(self) -> Float[np.ndarray, " steps"]:
         """Return what the rewards of the steps since the last call have to be raised by, float32 [steps].
@@ -263,7 +266,6 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             "owed": list(self._owed),
             "value": self._value,
             "late": self._late,
-            "n_steps": self._n_steps,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -272,7 +274,6 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._first = None if state["first"] is None else np.asarray(state["first"])
         self._pending = [np.asarray(each) for each in state["pending"]]
         self._owed, self._late = list(state["owed"]), float(state["late"])
-        self._n_steps = int(state["n_steps"])
         self._value = None if state["value"] is None else float(state["value"])
         self.task = replace(self.task, first_frame=None)
 
@@ -280,6 +281,33 @@ class ScoreReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """Free the scene's renderer and the env."""
         self._scene.close()
         super().close()
+
+
+class EpisodeEnd(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Tells a `ScoreReward` below that a time limit between the two has ended the episode.
+
+    `gym.make` puts the limit of an id around everything that the id makes, so that a scorer could not know its last
+    step. Every `vlp/*` id has this wrapper around its limit; with other rewards it does nothing.
+
+    Args:
+        env: an env with or without a `ScoreReward` somewhere below.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
+        layer = env
+        while isinstance(layer, gym.Wrapper) and not isinstance(layer, ScoreReward):
+            layer = layer.env
+        self._scored = layer if isinstance(layer, ScoreReward) else None
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step; pay the last step of an episode that a time limit ends."""
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        if truncated and self._scored is not None and "late_reward" not in info:
+            extra, late = self._scored.end_episode()
+            reward, info = float(reward) + extra, {**info, "late_reward": late}
+        return obs, reward, terminated, truncated, info
 
 
 def shared_scorer(

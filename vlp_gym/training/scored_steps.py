@@ -56,13 +56,14 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     task = task_of(data, config.instruction, labeler)
     scores = score_steps(data, labeler, task)
     out = config.out or config.trajectories.with_suffix(f".{config.scorer}.npz")
-    about = {
-        "fingerprint": data.fingerprint(),
-        "scorer": scorer.name,
-        "instruction": task.instruction,
+    arrays: dict[str, Any] = {
+        "score": scores,
+        "fingerprint": np.array(data.fingerprint()),
+        "scorer": np.array(scorer.name),
+        "instruction": np.array(task.instruction),
     }
     with atomic_path(out) as draft:
-        np.savez_compressed(draft, score=scores, **{k: np.array(v) for k, v in about.items()})
+        np.savez_compressed(draft, **arrays)
     correlation = float(np.corrcoef(scores.ravel(), data.env_reward.ravel())[0, 1])
     return {
         "scorer": scorer.name,

@@ -156,7 +156,7 @@ def main(config: Config) -> None:
         started = time.perf_counter()
         speed = measure(name, config)
         records += records_of(name, speed, config, time.perf_counter() - started)
-    print(write_records("vlm_speed", records, config.results))
+        print(write_records("vlm_speed", records, config.results))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from vlp_gym.feedback.state_file import load_state, save_state
 from vlp_gym.sb3 import PreferenceVecEnv
 from vlp_gym.wrappers.preference import PreferenceReward
+from vlp_gym.wrappers.score import ScoreReward
 from vlp_gym.wrappers.seeded import SeededEpisodes, find_layer, resume_episode
 
 World = gym.Env[Any, Any] | PreferenceVecEnv
@@ -24,7 +26,9 @@ REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "t
 """Arrays of SB3's replay buffer, each [rows, envs, ...]."""
 
 
-def save_agent(folder: Path, agent: SAC, env: World, extra: Mapping[str, Any]) -> None:
+def save_agent(
+    folder: Path, agent: OffPolicyAlgorithm, env: World, extra: Mapping[str, Any]
+) -> None:
     """Write the agent, its replay buffer, its env in mid-episode and every random generator.
 
     Args:
@@ -39,11 +43,13 @@ def save_agent(folder: Path, agent: SAC, env: World, extra: Mapping[str, Any]) -
     save_state(folder / "state.npz", state)
 
 
-def load_agent(folder: Path, env: World, device: str = "auto") -> tuple[SAC, dict[str, Any]]:
-    """Return the agent that `save_agent` wrote, on a freshly made `env`, and its `extra`."""
+def load_agent(
+    folder: Path, env: World, device: str = "auto", kind: Any = SAC
+) -> tuple[Any, dict[str, Any]]:
+    """Return the agent of a kind that `save_agent` wrote, on a freshly made `env`, and its `extra`."""
     state = load_state(folder / "state.npz")
     restore_env(env, state["env"])
-    agent = SAC.load(folder / "agent.zip", env=env, device=device, force_reset=False)
+    agent = kind.load(folder / "agent.zip", env=env, device=device, force_reset=False)
     load_replay(folder / "replay.npz", agent.replay_buffer)
     # Last: making the env and the networks has drawn random numbers.
     restore_random(agent, state["random"])
@@ -75,8 +81,11 @@ def env_state(env: World) -> dict[str, Any]:
         raise ValueError(f"{env} has no SeededEpisodes wrapper; make it with vlp_gym or wrap it")
     state: dict[str, Any] = {"episode": seeded.state_dict()}
     preference, monitor = find_layer(env, PreferenceReward), find_layer(env, Monitor)
+    scored = find_layer(env, ScoreReward)
     if preference is not None:
         state["preference"] = preference.state_dict()
+    if scored is not None:
+        state["scored"] = scored.state_dict()
     if monitor is not None:
         state["monitor"] = {"rewards": monitor.rewards, "total_steps": monitor.total_steps}
     return state
@@ -89,15 +98,18 @@ def restore_env(env: World, state: Mapping[str, Any]) -> None:
         return
     resume_episode(env, state["episode"])
     preference, monitor = find_layer(env, PreferenceReward), find_layer(env, Monitor)
+    scored = find_layer(env, ScoreReward)
     if preference is not None:
         preference.load_state_dict(state["preference"])
+    if scored is not None:
+        scored.load_state_dict(state["scored"])
     if monitor is not None:
         monitor.rewards = list(state["monitor"]["rewards"])
         monitor.total_steps = state["monitor"]["total_steps"]
         monitor.needs_reset = False
 
 
-def random_state(agent: SAC) -> dict[str, Any]:
+def random_state(agent: OffPolicyAlgorithm) -> dict[str, Any]:
     """Return the state of every generator that SB3 draws from: Python's, NumPy's, torch's, the space's."""
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -110,7 +122,7 @@ def random_state(agent: SAC) -> dict[str, Any]:
     }
 
 
-def restore_random(agent: SAC, state: Mapping[str, Any]) -> None:
+def restore_random(agent: OffPolicyAlgorithm, state: Mapping[str, Any]) -> None:
     """Put every generator back into the state that `random_state` saw."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

@@ -16,9 +16,10 @@ Policy = Callable[[Any], Any]
 class Evaluation:
     """What a policy reached."""
 
-    success: float
-    """Share of the episodes in which the simulator said success at any step (CPL's protocol)."""
-    final_success: float
+    success: float | None
+    """Share of the episodes in which the simulator said success at any step (CPL's protocol); None where it never
+    speaks of success."""
+    final_success: float | None
     """Share of the episodes that end in success: the stricter reading."""
     env_return: float
     """Mean undiscounted sum of the simulator's reward."""
@@ -35,19 +36,22 @@ def evaluate(policy: Policy, env: gym.Env[Any, Any], episodes: int, seed: int) -
         _episode(policy, env, episode_seed) for episode_seed in episode_seeds(seed, episodes)
     ]
     ever, final, env_return = (float(column) for column in np.mean(outcomes, axis=0))
+    if np.isnan(ever):
+        return Evaluation(None, None, env_return, episodes)
     return Evaluation(ever, final, env_return, episodes)
 
 
-def _episode(policy: Policy, env: gym.Env[Any, Any], seed: int) -> tuple[bool, bool, float]:
-    """Return whether an episode succeeded at any step and at its last one, and its return."""
+def _episode(policy: Policy, env: gym.Env[Any, Any], seed: int) -> tuple[float, float, float]:
+    """Return whether an episode succeeded at any step and at its last one (NaN: not told), and its return."""
     obs, _ = env.reset(seed=seed)
-    ever = final = ended = False
+    ever = final = 0.0
+    ended = False
     env_return = 0.0
     while not ended:
         obs, reward, terminated, truncated, info = env.step(policy(obs))
         env_return += float(info.get("env_reward", reward))
-        final = bool(info["is_success"])
-        ever = ever or final
+        final = float(info.get("is_success", np.nan))
+        ever = np.fmax(ever, final) if np.isfinite(final) else final
         ended = terminated or truncated
     return ever, final, env_return
 

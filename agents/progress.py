@@ -42,7 +42,9 @@ class Progress(BaseCallback):
         """Print one row of the curve, above the bars."""
         if self._quiet:
             return
-        parts = [f"step {row['step']:>7,}", f"success {row['success']:.2f}"]
+        parts = [f"step {row['step']:>7,}"]
+        if row["success"] is not None:
+            parts.append(f"success {row['success']:.2f}")
         parts.append(f"return {row['env_return']:,.0f}")
         if row.get("queries"):
             parts.append(f"queries {row['queries']:,}")

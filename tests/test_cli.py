@@ -153,3 +153,18 @@ def test_doctor_names_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> 
 def test_doctor_sees_a_torchvision_that_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.sys, "executable", "false")
     assert "torch torchvision" in doctor.check_torchvision().cure
+
+
+def test_doctor_lists_the_files_of_other_peoples_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("VLP_GYM_WEIGHTS", str(tmp_path))
+    (tmp_path / "liv.pt").touch()
+    monkeypatch.setattr(doctor, "examine", doctor.check_official_files)
+    cli.main(["doctor"])  # a missing one is no fault
+    text = said(capsys)
+    assert f"ok liv checkpoint: {tmp_path / 'liv.pt'}" in text
+    assert (
+        "without roboclip vocabulary: put it at $VLP_GYM_WEIGHTS/s3d_dict.npy; get it from" in text
+    )

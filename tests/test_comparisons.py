@@ -13,6 +13,7 @@ from vlp_gym.data.cpl import labels_of_scores, read_cpl
 from vlp_gym.data.transitions import Transitions
 from vlp_gym.errors import CheckpointError, DataError
 from vlp_gym.feedback.table import LabelTable
+from vlp_gym.labelers.oracle import OracleLabeler
 from vlp_gym.labelers.regret import RegretLabeler, ValueFunction
 from vlp_gym.training.labelling import LabelConfig, cut_pairs, label
 from vlp_gym.training.pair_files import check_segments, comparisons_of, read_comparisons
@@ -89,7 +90,7 @@ def test_one_trajectory_is_refused(tmp_path: Path) -> None:
     for kind in ("uniform", "kmeans"):
         config = LabelConfig(tmp_path / "a.npz", pairs=kind, segment_length=5)  # type: ignore[arg-type]
         with pytest.raises(DataError, match="a preference needs two"):
-            cut_pairs(data, config)
+            cut_pairs(data, config, OracleLabeler())
 
 
 def segments_file(path: Path, n_segments: int = 10, **arrays: Any) -> Path:

@@ -92,6 +92,60 @@ def test_what_differs_is_scored_anew(tmp_path: Path, differs: str) -> None:
     assert sum(scorer.batches) == 24
 
 
+class Sized(Counting):
+    """Says by its identity, not its name, what its scores are multiplied by."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size, self.identity = size, f"brightness {{size: {size}}}"
+
+    def __call__(self, clips: NDArray[np.uint8], task: Task) -> NDArray[np.float32]:
+        return super().__call__(clips, task) * np.float32(self.size)
+
+
+def test_two_settings_of_one_scorer_share_no_score(tmp_path: Path) -> None:
+    pairs = make_pairs()
+    for size in (1.0, 2.0, 1.0):
+        sized, scorer = labeler(tmp_path / "scores.sqlite", scorer=Sized(size))
+        plain = ScoreLabeler(Sized(size), NamedScene())(pairs)
+        np.testing.assert_array_equal(sized(pairs).extra["first_score"], plain.extra["first_score"])
+    assert not scorer.batches  # the first one again, of which all is known
+    assert sized.store is not None and len(sized.store) == 48
+    export_store(StoreConfig(tmp_path / "scores.sqlite"))
+    table = pq.read_table(tmp_path / "scores-scores.parquet")
+    assert set(table["scorer"].to_pylist()) == {Sized(1.0).identity, Sized(2.0).identity}
+
+
+@pytest.mark.parametrize("differs", ["baseline", "goal_image", "first_frame", "reduce", "frames"])
+def test_what_a_task_or_the_frames_are_besides_is_scored_anew(tmp_path: Path, differs: str) -> None:
+    picture = np.zeros((2, 2, 3), np.uint8)
+    told = {"baseline": "a dot", "goal_image": picture, "first_frame": picture}
+    pairs = make_pairs(task=Task(TASK.instruction, **told))  # type: ignore[arg-type]
+    labeler(tmp_path / "scores.sqlite")[0](pairs)
+    scorer, settings = Counting(), {}
+    if differs == "reduce":
+        settings = {"reduce": "last"}
+    elif differs == "frames":
+        scorer.keeps_last = False  # type: ignore[attr-defined]
+    else:
+        other = "two dots" if differs == "baseline" else picture + 1
+        pairs = [replace(pair, task=replace(pair.task, **{differs: other})) for pair in pairs]
+    labeler(tmp_path / "scores.sqlite", scorer=scorer, **settings)[0](pairs)
+    assert sum(scorer.batches) == 24
+
+
+def test_labels_are_kept_by_all_that_decides_them(tmp_path: Path) -> None:
+    pairs = make_pairs()
+    settings: list[dict[str, Any]] = [{}, {"soft": False}, {"temperature": 9.0}, {"reduce": "last"}]
+    for size in (1.0, 2.0):
+        for each in settings:
+            asked = ScoreLabeler(Sized(size), NamedScene(), **each)
+            stored = StoredLabeler(asked, LabelStore(tmp_path / "labels.sqlite"))
+            expected = ScoreLabeler(Sized(size), NamedScene(), **each)(pairs)
+            np.testing.assert_array_equal(stored(pairs).value, expected.value)
+    assert len(stored.store) == 2 * len(settings) * len(pairs)
+
+
 def test_batches_do_not_depend_on_what_a_killed_session_left(tmp_path: Path) -> None:
     """Rounding may depend on the batch: a run that goes on must score in the same ones."""
     old, pairs = make_pairs(n_pairs=3), make_pairs(n_pairs=12)

@@ -8,12 +8,16 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 import vlp_gym
 from tests.helpers import FakeScorer, ToyReach
-from vlp_gym.errors import FeedbackError, UnknownNameError
+from vlp_gym.envs.vector import make_metaworld_vector
+from vlp_gym.envs.vlmrm import CartPole
+from vlp_gym.errors import FeedbackError, InstructionError, UnknownNameError
 from vlp_gym.feedback.loop import FeedbackLoop
+from vlp_gym.wrappers.score import EpisodeEnd
 from vlp_gym.wrappers.vector import PreferenceVector
 
 FEEDBACK: dict[str, Any] = {
@@ -203,6 +207,19 @@ def test_the_ids_make_vectors_with_one_loop() -> None:
     env.close()
 
 
+def test_an_id_that_makes_vectors_still_knows_its_last_step() -> None:
+    one = gym.make("vlp/DoorClose", labeler="oracle")
+    assert isinstance(one, EpisodeEnd) and one.spec is not None
+    assert [each.name for each in one.spec.additional_wrappers] == ["EpisodeEnd"]
+    again = gym.make(EnvSpec.from_json(one.spec.to_json()))
+    assert isinstance(again, EpisodeEnd) and not isinstance(again.env, EpisodeEnd)
+    own = gym.make_vec("vlp/DoorClose", 1, "sync", labeler="oracle", max_episode_steps=60)
+    assert own.spec is not None and own.spec.kwargs["max_episode_steps"] == 60
+    own.reset(seed=0)
+    for env in (one, again, own):
+        env.close()
+
+
 def test_workers_load_no_torch() -> None:
     code = (
         "import sys\n"
@@ -257,3 +274,42 @@ def test_wrong_settings_say_what_is_right(
 ) -> None:
     with pytest.raises(error, match=message):
         make(**settings)
+
+
+@pytest.mark.parametrize("world", ["drawn by itself", "drawn from states", "MuJoCo"])
+def test_a_scorer_labels_a_vector_from_what_the_workers_send(world: str) -> None:
+    """Pictures in the size of the env, states of a world with a scene of its own, and states of a simulator."""
+    settings: dict[str, Any] = {
+        "labeler": "vlmrm",
+        "checkpoint": "bundled",
+        "scorer": {"alpha": 0.5, "baseline": "nothing", "n_frames": 2},
+        "feedback": {**FEEDBACK, "queries_per_session": 4, "session_every": 12},
+        "device": "cpu",
+    }
+    if world == "MuJoCo":
+        env: PreferenceVector = make_metaworld_vector(2, "DoorClose", 20, **settings)
+    else:
+        toy = world == "drawn by itself"
+        maker = partial(ToyReach, "rgb_array") if toy else partial(CartPole)
+        env = vlp_gym.wrap_vector([maker, maker], "reach the dot", **settings)
+    env.reset(seed=0)
+    for _ in range(6):
+        env.step(env.action_space.sample())
+    table = env.loop.table
+    assert len(table) == 4 and set(table.column("labeler")) == {"vlmrm:stand-in:vlp-compact"}
+    assert set(table.column("label").tolist()) <= {0.0, 0.5, 1.0}
+    assert np.isfinite(table.column("first_score")).all()
+    env.close()
+
+
+def test_a_vector_refuses_a_task_that_its_scorer_cannot_read() -> None:
+    with pytest.raises(InstructionError, match="target and baseline are both 'reach the red dot'"):
+        vlp_gym.wrap_vector(
+            [partial(ToyReach, "rgb_array")],
+            "reach the red dot",
+            labeler="vlmrm",
+            checkpoint="bundled",
+            scorer={"baseline": "reach the red dot"},
+            feedback=FEEDBACK,
+            device="cpu",
+        )

@@ -1,15 +1,18 @@
 """A sentence as the reward of a robot-manipulation environment.
 
-Importing this package registers the environments `vlp/<Task>`. It imports neither torch nor a simulator; what
-does is loaded on first use.
+Importing this package registers the environments `vlp/<Task>` and `vlp/<World>`. It imports neither torch nor a
+simulator; what does is loaded on first use.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import WrapperSpec
 
+from vlp_gym.envs.spec import SpecOfBoth
 from vlp_gym.tasks.metaworld import TASKS
+from vlp_gym.tasks.vlmrm import WORLDS
 
 if TYPE_CHECKING:
     from vlp_gym.envs.factory import wrap
@@ -35,6 +38,7 @@ _LAZY = {
 
 __all__ = [
     "TASKS",
+    "WORLDS",
     "Labeler",
     "Labels",
     "Pair",
@@ -59,11 +63,25 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+_EPISODE_END = WrapperSpec("EpisodeEnd", "vlp_gym.wrappers.score:EpisodeEnd", {})
+"""Stands around the time limit of every id."""
+
 for _task in TASKS:
     gym.register(
         id=f"vlp/{_task}",
         entry_point="vlp_gym.envs.factory:make_metaworld",
         vector_entry_point="vlp_gym.envs.vector:make_metaworld_vector",
         max_episode_steps=MAX_EPISODE_STEPS,
+        additional_wrappers=(_EPISODE_END,),
         kwargs={"task": _task},
+    )
+    gym.registry[f"vlp/{_task}"] = SpecOfBoth.of(gym.registry[f"vlp/{_task}"])
+
+for _world in WORLDS.values():
+    gym.register(
+        id=f"vlp/{_world.name}",
+        entry_point="vlp_gym.envs.factory:make_world",
+        max_episode_steps=_world.max_episode_steps,
+        additional_wrappers=(_EPISODE_END,),
+        kwargs={"world": _world.name},
     )

@@ -19,15 +19,17 @@ from vlp_gym.errors import (
     InstructionError,
     MissingExtraError,
     RenderingError,
+    SettingError,
     UnknownNameError,
 )
 
 COMMANDS = {
     "collect": "vlp_gym.training.collect:collect",
     "train": "vlp_gym.training.trainer:train",
-    "evaluate": "vlp_gym.training.evaluation:evaluate",
+    "evaluate": "vlp_gym.training.evaluation:evaluate_command",
     "attention": "vlp_gym.training.attention:attention",
     "label": "vlp_gym.training.labelling:label",
+    "score": "vlp_gym.training.scored_steps:score",
     "replay": "vlp_gym.envs.replay:replay",
     "store": "vlp_gym.labelers.store:export_store",
     "export": "vlp_gym.training.export:export",
@@ -48,6 +50,7 @@ USER_ERRORS = (
     InstructionError,
     MissingExtraError,
     RenderingError,
+    SettingError,
     UnknownNameError,
 )
 """What a user can cause: shown as one line, without a traceback."""

@@ -35,11 +35,13 @@ class Finding:
         subject: what was looked at.
         state: what was found.
         cure: what to do about it; empty when nothing is wrong.
+        is_optional: whether it is missing, and that is no fault.
     """
 
     subject: str
     state: str
     cure: str = ""
+    is_optional: bool = False
 
 
 def doctor() -> None:
@@ -50,6 +52,7 @@ def doctor() -> None:
     console, ill = Console(highlight=False, soft_wrap=True), False
     for finding in examine():
         mark = "[red]lacks[/red]" if finding.cure else "[green]ok[/green]   "
+        mark = "without" if finding.is_optional else mark
         console.print(f"{mark} [bold]{finding.subject}[/bold]: {escape(finding.state)}")
         if finding.cure:
             console.print(f"      to do: {escape(finding.cure)}")
@@ -69,6 +72,7 @@ def examine() -> Iterator[Finding]:
     )
     for check in checks:
         yield check()
+    yield from check_official_files()
 
 
 def installed_versions() -> dict[str, str]:
@@ -141,3 +145,17 @@ def check_checkpoint() -> Finding:
     except CheckpointError as error:
         return Finding("bundled checkpoint", str(error), "pip install --force-reinstall vlp-gym")
     return Finding("bundled checkpoint", f"whole; reads {scorer.n_frames} frames a segment")
+
+
+def check_official_files() -> Iterator[Finding]:
+    """Look for the files of other people's models; that one is missing is no fault: only its scorer needs it."""
+    from vlp_gym.models.official import FOLDER_VARIABLE, OFFICIAL_FILES  # noqa: PLC0415
+
+    for file in OFFICIAL_FILES:
+        path = file.find()
+        places = " or ".join(
+            n if n.startswith("~") else f"${FOLDER_VARIABLE}/{n}" for n in file.names
+        )
+        missing = f"put it at {places}; get it from {file.source}"
+        state = str(path) if path else missing
+        yield Finding(f"{file.scorer} {file.role}", state, is_optional=path is None)

@@ -53,3 +53,7 @@ class ExportError(ValueError):
 
 class MissingExtraError(ImportError):
     """An optional package that is not installed; names the extra that brings it."""
+
+
+class SettingError(ValueError):
+    """A setting of a scorer, or what it is given to read, that it cannot work with."""

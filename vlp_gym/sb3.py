@@ -17,11 +17,14 @@ from vlp_gym.envs.vector import fleet_of, metaworld_fleet
 from vlp_gym.feedback.loop import FeedbackLoop
 from vlp_gym.feedback.outcomes import Outcomes
 from vlp_gym.feedback.session import SessionRecord
+from vlp_gym.sb3_scores import ScoreRollouts
 from vlp_gym.types import Scene
 from vlp_gym.wrappers.preference import PreferenceReward
 from vlp_gym.wrappers.shared import SharedFeedback
 from vlp_gym.wrappers.states import MOMENT
 from vlp_gym.wrappers.vector import EnvFunction, Fleet, worker_deaths
+
+__all__ = ["RelabelReplay", "ScoreRollouts", "find_preference", "relabel"]
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +148,7 @@ def make_vec_env(
             torch, because it does when it is imported; ours would not.)
         vec_env_kwargs: arguments of that class. (Forked workers hold each other's pipes open, so that the death of one
             goes unnoticed; the default start method notices.)
-        settings: `labeler`, `feedback`, `camera`, `checkpoint`, `device` and `preset` of `PreferenceReward`.
+        settings: `labeler`, `feedback`, `camera`, `checkpoint`, `device`, `preset` and `scorer` of `PreferenceReward`.
     """
     fleet = metaworld_fleet(n_envs, task, max_episode_steps, instruction, **settings)
     return PreferenceVecEnv.of(fleet, vec_env_cls, vec_env_kwargs)

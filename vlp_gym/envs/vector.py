@@ -33,6 +33,7 @@ def make_metaworld_vector(
     checkpoint: str | None = None,
     device: str = "auto",
     preset: str = "fast",
+    scorer: Mapping[str, Any] | None = None,
 ) -> PreferenceVector:
     """Return a vector of Meta-World envs whose reward is a sentence; the vector entry point of all `vlp/*` ids.
 
@@ -54,6 +55,7 @@ def make_metaworld_vector(
         checkpoint: of the preference model.
         device: where preference model and reward learner run.
         preset: drawing quality.
+        scorer: settings of the labeler's scorer.
 
     Raises:
         UnknownNameError: no such task, strategy, labeler, camera or preset.
@@ -70,6 +72,7 @@ def make_metaworld_vector(
         checkpoint=checkpoint,
         device=device,
         preset=preset,
+        scorer=scorer,
     )
     return vector_of(fleet, vector_strategy, autoreset_mode, context)
 
@@ -86,6 +89,7 @@ def metaworld_fleet(
     checkpoint: str | None = None,
     device: str = "auto",
     preset: str = "fast",
+    scorer: Mapping[str, Any] | None = None,
 ) -> Fleet:
     """Return what a vector of Meta-World envs needs; arguments and errors as in `make_metaworld_vector`."""
     tasks = [find_task(each) for each in one_each(task, num_envs, "task")]
@@ -96,7 +100,7 @@ def metaworld_fleet(
     ]
     names = [each.name for each in tasks]
     return build_fleet(
-        makers, sentences, labeler, feedback, camera, checkpoint, device, preset, names
+        makers, sentences, labeler, feedback, camera, checkpoint, device, preset, names, scorer
     )
 
 
@@ -118,6 +122,7 @@ def wrap_vector(
     checkpoint: str | None = None,
     device: str = "auto",
     preset: str = "fast",
+    scorer: Mapping[str, Any] | None = None,
 ) -> PreferenceVector:
     """Return any Gymnasium envs as a vector with a sentence, or one each, as the reward.
 
@@ -137,6 +142,7 @@ def wrap_vector(
         checkpoint: of the preference model.
         device: where preference model and reward learner run.
         preset: drawing quality.
+        scorer: settings of the labeler's scorer.
     """
     fleet = fleet_of(
         env_fns,
@@ -147,6 +153,7 @@ def wrap_vector(
         checkpoint=checkpoint,
         device=device,
         preset=preset,
+        scorer=scorer,
     )
     return vector_of(fleet, vector_strategy, autoreset_mode, context)
 
@@ -161,11 +168,14 @@ def fleet_of(
     checkpoint: str | None = None,
     device: str = "auto",
     preset: str = "fast",
+    scorer: Mapping[str, Any] | None = None,
 ) -> Fleet:
     """Return what a vector of any Gymnasium envs needs; arguments and errors as in `wrap_vector`."""
     makers: list[EnvFunction] = [partial(_seeded, make) for make in env_fns]
     sentences = one_each(instruction, len(makers), "instruction")
-    return build_fleet(makers, sentences, labeler, feedback, camera, checkpoint, device, preset)
+    return build_fleet(
+        makers, sentences, labeler, feedback, camera, checkpoint, device, preset, scorer=scorer
+    )
 
 
 def _seeded(make: EnvFunction) -> gym.Env[Any, Any]:

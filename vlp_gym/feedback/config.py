@@ -54,8 +54,9 @@ class FeedbackConfig:
     """Share of that bonus that is lost every env step (RUNE)."""
     unlabelled_per_query: int = 10
     """SURF: pairs without a label that a session draws for each query, if `fit.pseudo_ratio` asks for any."""
-    soft_labels: bool = True
-    """Whether a scorer's labels keep their probability (ours) or are rounded to 0 or 1."""
+    soft_labels: bool | None = None
+    """Whether a scorer's labels keep their probability or are rounded to 0 or 1. None: they keep it where differences
+    of scores are log-odds, as VLP's (ours), and are rounded where they are not, as of similarities."""
     temperature: float = 1.0
     """A scorer's label is sigmoid(score difference / temperature); higher is softer."""
     tie_band: float = 0.0

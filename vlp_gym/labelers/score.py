@@ -1,14 +1,14 @@
 """The labeler that looks: draws both segments and compares what a scorer says of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from vlp_gym.errors import FeedbackError
+from vlp_gym.errors import FeedbackError, UnknownNameError
 from vlp_gym.labelers.store import LabelStore, Question, question_of
 from vlp_gym.types import Frames, Labels, Pair, Scorer, Segment, Status, Task
 
@@ -22,34 +22,47 @@ class Drawer(Protocol):
         ...
 
 
-def frames_of(segment: Segment, scene: Drawer, n_frames: int) -> Frames:
+def frames_of(segment: Segment, scene: Drawer, n_frames: int, keeps_last: bool = True) -> Frames:
     """Return `n_frames` uniformly spaced frames of a segment, its first and last step included.
 
     One frame is the last step; a segment of fewer steps than frames repeats some.
     """
-    steps = frame_steps(segment.length, n_frames)
+    steps = frame_steps(segment.length, n_frames, keeps_last)
     episode = segment.episode
     return scene.draw(episode.constants, episode.snapshots[segment.start + steps])
 
 
-def frame_steps(length: int, n_frames: int) -> NDArray[np.int64]:
-    """Return which steps of a segment are drawn.
+def frame_steps(length: int, n_frames: int, keeps_last: bool = True) -> NDArray[np.int64]:
+    """Return which steps of a segment are drawn: from the first to the last, or every so many from the first on.
 
     >>> frame_steps(50, 8).tolist()
     [0, 7, 14, 21, 28, 35, 42, 49]
     >>> frame_steps(50, 1).tolist()
     [49]
+    >>> frame_steps(128, 32, keeps_last=False).tolist()[-3:]
+    [116, 120, 124]
     """
+    if not keeps_last:
+        return np.arange(n_frames) * length // n_frames
     if n_frames == 1:
         return np.array([length - 1])
     return np.round(np.linspace(0, length - 1, n_frames)).astype(np.int64)
+
+
+Reduce = Literal["mean", "last", "gain"]
+REDUCE: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "mean": lambda scores: scores.mean(-1),
+    "last": lambda scores: scores[:, -1],
+    "gain": lambda scores: scores[:, -1] - scores[:, 0],
+}
+"""What makes one score of a clip's frames, see `ScoreLabeler`."""
 
 
 class ScoreLabeler:
     """Labels pairs by the difference of their scores: what looks more like the sentence wins.
 
     Each distinct segment is drawn and scored once a call. Scores of frames are averaged over the
-    clip. A pair with a score that is not finite is FAILED.
+    clip, unless `reduce` says otherwise. A pair with a score that is not finite is FAILED.
 
     Args:
         scorer: says how well a clip follows the task.
@@ -59,6 +72,8 @@ class ScoreLabeler:
         tie_band: differences smaller than this are labelled 0.5.
         batch: clips scored at once.
         store: where scores are looked up and kept; None: nowhere.
+        reduce: what makes one score of a clip's frames: their "mean", which orders pairs as the return of a reward of
+            scores does; the "last" one; or the "gain", last minus first, which is the return of a potential.
 
     Attributes:
         scorer: as given.
@@ -76,7 +91,10 @@ class ScoreLabeler:
         tie_band: float = 0.0,
         batch: int = 16,
         store: LabelStore | None = None,
+        reduce: Reduce = "mean",
     ) -> None:
+        if reduce not in REDUCE:
+            raise UnknownNameError.of("way to make one score of many", reduce, list(REDUCE))
         if not temperature > 0 or tie_band < 0:
             raise ValueError(
                 "ScoreLabeler needs temperature > 0 and tie_band >= 0, "
@@ -88,6 +106,8 @@ class ScoreLabeler:
         self.scorer, self.scene = scorer, self._scenes[0]
         self._soft, self._temperature, self._tie_band = soft, temperature, tie_band
         self._batch, self.store = batch, store
+        self._reduce: Reduce = reduce
+        self._asked: str | None = None
         if store is not None and not all(hasattr(each, "identity") for each in self._scenes):
             raise ValueError(
                 "a label store needs a scene that says what it draws (`identity`); leave the store out, or give the "
@@ -144,16 +164,37 @@ class ScoreLabeler:
 
     def _question(self, segment: Segment, task: Task) -> Question:
         episode, n_frames = segment.episode, self.scorer.n_frames
-        steps = segment.start + frame_steps(segment.length, n_frames)
+        keeps_last = getattr(self.scorer, "keeps_last", True)
+        steps = segment.start + frame_steps(segment.length, n_frames, keeps_last)
         scene: Any = self._scene_of(segment)
-        frames = f"{n_frames} uniform of {segment.length}"
+        how = "uniform" if keeps_last else "from the first on"
+        frames = f"{n_frames} {how} of {segment.length}"
+        if self._reduce != "mean":
+            frames += f", {self._reduce}"
         states = (episode.constants, episode.snapshots[steps])
-        return question_of(self.name, task, scene.identity, frames, *states)
+        return question_of(self._scorer_identity, task, scene.identity, frames, *states)
+
+    @property
+    def _scorer_identity(self) -> str:
+        if self._asked is None:  # kept, since pictures are hashed for it
+            self._asked = str(getattr(self.scorer, "identity", self.name))
+        return self._asked
+
+    @property
+    def identity(self) -> str:
+        """The scorer's settings and its own: what tells its labels from another's, for a `StoredLabeler`."""
+        frames = f"{self.scorer.n_frames} frames, {self._reduce}"
+        label = f"{self._soft} {self._temperature} {self._tie_band}"
+        scenes = " | ".join(str(getattr(each, "identity", "")) for each in self._scenes)
+        return "; ".join([self._scorer_identity, frames, label, scenes])
 
     def _score(self, segments: list[Segment], task: Task) -> Float[np.ndarray, " clips"]:
         started = perf_counter()
         n_frames = self.scorer.n_frames
-        clips = np.stack([frames_of(each, self._scene_of(each), n_frames) for each in segments])
+        keeps_last = getattr(self.scorer, "keeps_last", True)
+        clips = np.stack(
+            [frames_of(each, self._scene_of(each), n_frames, keeps_last) for each in segments]
+        )
         drawn = perf_counter()
         scores = np.asarray(self.scorer(clips, task))
         self.seconds["draw"] += drawn - started
@@ -163,8 +204,7 @@ class ScoreLabeler:
                 f"scorer {self.name!r} must return [clips, 1] or [clips, frames] for {len(clips)} "
                 f"clips of {n_frames} frames, got shape {scores.shape}"
             )
-        mean: Float[np.ndarray, " clips"] = scores.mean(-1, dtype=np.float64)
-        return mean
+        return np.asarray(REDUCE[self._reduce](scores.astype(np.float64)))
 
     def _scene_of(self, segment: Segment) -> Drawer:
         return self._scenes[segment.episode.env] if len(self._scenes) > 1 else self.scene

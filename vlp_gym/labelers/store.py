@@ -45,11 +45,11 @@ TABLES = {
         "time": "real not null",
     },
 }
-"""Columns of what is kept. `scorer` and `labeler` name who answered, with the hash of the weights where there are any;
-`scene` the world, camera, size and quality of the frames, `frames` which steps of a segment they are of; `content` is
-the hash of the states that they were drawn from, `first_content` and `second_content` those of whole segments; `extra`
-is what a labeler said besides, as JSON; `seconds` is the time that an answer took, `time` when it came (seconds since
-1970). A label without a value was abstained from."""
+"""Columns of what is kept. `scorer` and `labeler` name who answered, with the hash of the weights and the settings
+where there are any; `scene` the world, camera, size and quality of the frames, `frames` which steps of a segment they
+are of; `content` is the hash of the states that they were drawn from, `first_content` and `second_content` those of
+whole segments; `extra` is what a labeler said besides, as JSON; `seconds` is the time that an answer took, `time` when
+it came (seconds since 1970). A label without a value was abstained from."""
 
 
 class Question(NamedTuple):

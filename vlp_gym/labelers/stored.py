@@ -16,7 +16,7 @@ class StoredLabeler:
     session and goes on asks the rest. Failed pairs are not kept; abstentions are.
 
     Args:
-        labeler: who answers; its `name` must change when its answers would.
+        labeler: who answers; its `identity`, or without one its `name`, must change when its answers would.
         store: where answers are looked up and kept.
         batch: pairs asked at once, which a kill loses at most.
 
@@ -37,7 +37,8 @@ class StoredLabeler:
 
     def __call__(self, pairs: list[Pair]) -> Labels:
         """Label pairs."""
-        asked = [comparison_of(self.name, pair) for pair in pairs]
+        identity = str(getattr(self._labeler, "identity", self.name))
+        asked = [comparison_of(identity, pair) for pair in pairs]
         answers = self.store.labels(asked)
         missing = [row for row, answer in enumerate(answers) if answer is None]
         for start in range(0, len(missing), self._batch):

@@ -23,8 +23,8 @@ for _path in sorted(CONFIGS.glob("*.json")):
 
 
 @contextmanager
-def _no_warnings() -> Iterator[None]:
-    # open_clip warns that no weights were loaded; ours come from a checkpoint, right after.
+def no_warnings() -> Iterator[None]:
+    """Silence open_clip, which warns that no weights were loaded; ours come from a checkpoint, right after."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -59,7 +59,7 @@ class ClipEncoders(nn.Module):
         super().__init__()
         if open_clip.get_model_config(name) is None:
             raise UnknownNameError.of("open_clip config", name, open_clip.list_models())
-        with _no_warnings():
+        with no_warnings():
             self.clip = open_clip.create_model(
                 name, load_weights=False, force_image_size=image_size_px
             )
@@ -98,9 +98,13 @@ class ClipEncoders(nn.Module):
         self, frames: UInt8[Tensor, "frames height width 3"]
     ) -> Float[Tensor, "frames patches channels"]:
         """Return the patch features of upright RGB frames, normalised as the open_clip config says."""
-        pixels = (
-            frames.permute(0, 3, 1, 2).to(self.mean.dtype).div(255).sub(self.mean).div(self.std)
-        )
+        pixels = frames.permute(0, 3, 1, 2).to(self.mean.dtype).div(255)
+        return self.features(pixels.sub(self.mean).div(self.std))
+
+    def features(
+        self, pixels: Float[Tensor, "frames 3 height width"]
+    ) -> Float[Tensor, "frames patches channels"]:
+        """Return the patch features of pictures that are normalised already."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         maps = self.clip.visual.forward_intermediates(
             pixels, indices=self.stages, stop_early=True, intermediates_only=True, output_fmt="NCHW"
@@ -132,13 +136,7 @@ class ClipEncoders(nn.Module):
             InstructionError: the sentence is longer than the text tower reads; nothing is cut off in silence.
         """
         tokens = self._tokenize([sentence], context_length=512)[0]
-        tokens = tokens[: int(tokens.argmax()) + 1]  # the end mark has the largest number
-        if len(tokens) > self.context_length:
-            raise InstructionError(
-                f"the instruction has {len(tokens)} tokens, this model reads {self.context_length}: {sentence!r}"
-            )
-        padding = torch.zeros(self.context_length - len(tokens), dtype=tokens.dtype)
-        return torch.cat([tokens, padding])
+        return fit_tokens(tokens, self.context_length, sentence)
 
     def pieces(self, tokens: Int[Tensor, " tokens"]) -> list[str]:
         """Return the piece of text that every token stands for."""
@@ -164,6 +162,22 @@ class ClipEncoders(nn.Module):
         is_word = _is_word(tokens)
         is_word[:, 0] = False
         return self.clip.token_embedding(tokens), is_word
+
+
+def fit_tokens(
+    tokens: Int[Tensor, " long"], context_length: int, sentence: str
+) -> Int[Tensor, " context"]:
+    """Return the tokens of a sentence, between their start and end marks, padded to the context length.
+
+    Raises:
+        InstructionError: the sentence is longer than that; nothing is cut off in silence.
+    """
+    tokens = tokens[: int(tokens.argmax()) + 1]  # the end mark has the largest number
+    if len(tokens) > context_length:
+        raise InstructionError(
+            f"the instruction has {len(tokens)} tokens, this model reads {context_length}: {sentence!r}"
+        )
+    return F.pad(tokens, (0, context_length - len(tokens)))
 
 
 def _is_word(tokens: Int[Tensor, "sentences context"]) -> Bool[Tensor, "sentences context"]:

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 Network = TypeVar("Network", bound=nn.Module)
+_Conv = nn.Conv2d | nn.Conv3d
+_Norm = nn.BatchNorm2d | nn.BatchNorm3d
 
 
 @torch.no_grad()
@@ -21,24 +23,24 @@ def fold_norms(network: Network, run: Callable[[Network], object]) -> Network:
         run: runs the network once on any input, which shows what feeds what.
     """
     folded = copy.deepcopy(network).eval()
-    feeders: dict[int, tuple[nn.Conv2d, Tensor]] = {}
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    feeders: dict[int, tuple[_Conv, Tensor]] = {}
+    pairs: list[tuple[_Conv, _Norm]] = []
 
     def remember(convolution: nn.Module, _: object, output: Tensor) -> None:
-        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(convolution, _Conv)
         feeders[id(output)] = convolution, output  # kept, so that no other tensor gets its id
 
     def look_up(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        assert isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(norm, _Norm)
         if id(inputs[0]) in feeders:
             pairs.append((feeders[id(inputs[0])][0], norm))
 
     hooks = [
         module.register_forward_hook(remember)
-        if isinstance(module, nn.Conv2d)
+        if isinstance(module, _Conv)
         else module.register_forward_pre_hook(look_up)
         for module in folded.modules()
-        if isinstance(module, nn.Conv2d | nn.BatchNorm2d)
+        if isinstance(module, _Conv | _Norm)
     ]
     run(folded)
     for hook in hooks:
@@ -50,7 +52,7 @@ def fold_norms(network: Network, run: Callable[[Network], object]) -> Network:
     return folded
 
 
-def _rest_of(norm: nn.BatchNorm2d) -> nn.Module:
+def _rest_of(norm: nn.Module) -> nn.Module:
     # timm's norm layers also hold the activation that follows.
     return nn.Sequential(
         *(

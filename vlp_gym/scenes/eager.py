@@ -20,18 +20,23 @@ class EagerScene:
 
     Args:
         env: an env made with `render_mode="rgb_array"`.
-        height: height of a frame in pixels.
-        width: width of a frame in pixels.
+        height: height of a frame in pixels; None: as the env draws it.
+        width: width of a frame in pixels; None: as the env draws it.
 
     Raises:
         RenderingError: the env was not made to draw `rgb_array`.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], height: int = 224, width: int = 224) -> None:
+    def __init__(
+        self, env: gym.Env[Any, Any], height: int | None = 224, width: int | None = 224
+    ) -> None:
         require_pictures(env)
         self._height, self._width = height, width
-        self.identity = f"picture {height}x{width}"
+
+    @property
+    def identity(self) -> str:
         """What is drawn and how, apart from the states: here they are the pictures."""
+        return f"picture {self._height}x{self._width}"
 
     def constants(self, env: gym.Env[Any, Any]) -> dict[str, NDArray[Any]]:
         """Return nothing: a picture needs nothing else to be drawn."""
@@ -49,6 +54,8 @@ class EagerScene:
                 f"{env}.render() must return uint8 [height, width, 3] in mode rgb_array, "
                 f"got {frame.dtype} {list(frame.shape)}"
             )
+        if self._height is None or self._width is None:
+            self._height, self._width = frame.shape[:2]
         if frame.shape[:2] != (self._height, self._width):
             # Reduced by area, or thin things vanish between the sampled pixels.
             picture = Image.fromarray(frame).resize(
@@ -59,6 +66,9 @@ class EagerScene:
 
     def draw(self, constants: dict[str, NDArray[Any]], snapshots: NDArray[Any]) -> Frames:
         """Return the pictures that the snapshots [frames, bytes] are."""
+        assert self._height is not None and self._width is not None, (
+            "a snapshot was taken, and with it the size"
+        )
         return snapshots.reshape(-1, self._height, self._width, 3)
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """The preference model as a scorer."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,11 +18,16 @@ class VLPScorer:
 
     Attributes:
         name: which scorer, and which weights.
+        unit: "clip": there is one score for a whole clip, at its end.
         n_frames: frames of a clip.
         image_size_px: height and width of a frame.
         camera: the camera that the model was trained on.
         preset: the drawing quality that it was trained on.
     """
+
+    unit: Literal["clip"] = "clip"
+    is_log_odds = True
+    """A difference of scores is the log-odds of a preference (Bradley-Terry)."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._model = checkpoint.model

@@ -76,6 +76,19 @@ def _trained_on() -> frozenset[str]:
     return frozenset(sentence for name in TASKS for sentence in instructions(name))
 
 
+def baseline_of(task_name: str) -> str:
+    """Return what the scene of a task is about, without what to do: VLM-RM's baseline (VLP, table 11).
+
+    >>> baseline_of("DoorClose")
+    'door'
+
+    Raises:
+        UnknownNameError: no such task.
+    """
+    task = find_task(task_name)
+    return WORDINGS[task.said_like or task.name].nouns[0].removeprefix("the ")
+
+
 def check_instruction(text: str) -> str:
     """Return an instruction without surrounding white space.
 

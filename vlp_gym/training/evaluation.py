@@ -32,8 +32,12 @@ from vlp_gym.training.behaviours import EXPLORING, LEVELS
 from vlp_gym.training.evaluation_report import Evaluation, LanguageReport, TaskReport
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import FrameGrid
+from vlp_gym.training.labeler_report import LabelerReport, ReportConfig, report
 from vlp_gym.training.paper_protocol import PAPER_PAIRS, paper_pairs
 from vlp_gym.training.scoring import score_clips
+
+MODEL_PAIRS = 4000
+"""Pairs of every figure of a preference model, unless asked otherwise."""
 
 
 def evaluate_task(
@@ -190,18 +194,36 @@ class EvaluateConfig:
     """What to judge a preference model by."""
 
     checkpoint: Path | None = None
-    """Folder of the checkpoint; None is the bundled one."""
+    """Folder of the checkpoint; None is the bundled one. Of another scorer its official file, or "bundled"."""
     data: Path = Path("data/graded-0")
     """Folder that `vlp collect` wrote; tasks of the split that are missing are named."""
     cache: Path = Path("data/cache")
     """Drawn frames and encoder features."""
     split: str = "paper"
-    n_pairs: int = 4000
-    """Pairs of every figure and task, but for those of the paper's protocol: it has 100."""
+    n_pairs: int | None = None
+    """Pairs of every figure and task, but for those of the paper's protocol, which has 100; None: 4000 for a
+    preference model, 100 for a labeler."""
     seed: int = 0
     device: str = "auto"
     out: Path | None = None
     """JSON file for the figures, and beside it a page of pictures (.png); None prints only."""
+    labeler: str | None = None
+    """Judge any labeler instead of a preference model in full: a scorer by its name (vlp, clip, vlmrm, r3m, vip, liv,
+    roboclip), or oracle; see `vlp_gym.training.labeler_report`."""
+    settings: tuple[str, ...] = ()
+    """Settings of a labeler's scorer, NAME=VALUE each, such as alpha=0.5."""
+
+
+def evaluate_command(config: EvaluateConfig) -> Evaluation | LabelerReport:
+    """Return the figures of a preference model on the test tasks of a split, under held-out sentences.
+
+    With `labeler`, those of any labeler instead, under the default sentence of each task.
+
+    Raises:
+        CheckpointError: the checkpoint or the data are missing or damaged, or the model was trained on a test task.
+        UnknownNameError: no such labeler, setting or split.
+    """
+    return evaluate(config) if config.labeler is None else report(ReportConfig.of(config))
 
 
 def evaluate(config: EvaluateConfig) -> Evaluation:
@@ -210,6 +232,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     Raises:
         CheckpointError: the checkpoint or the data are missing or damaged, or the model was trained on a test task.
     """
+    n_pairs = config.n_pairs or MODEL_PAIRS
     checkpoint = Checkpoint.from_pretrained(config.checkpoint, str(resolve_device(config.device)))
     names = find_split(config.split).test
     if leaked := set(names) & set(checkpoint.training.get("train_tasks", ())):
@@ -232,7 +255,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             task,
             [tasks[j] for j in others],
             instructions(task.clips.task_name, "unseen"),
-            config.n_pairs,
+            n_pairs,
             config.seed,
         )
         reports.append(report)
@@ -240,7 +263,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     about = {
         "fingerprint": checkpoint.training.get("fingerprint"),
         "split": config.split,
-        "n_pairs": config.n_pairs,
+        "n_pairs": n_pairs,
         "paper_pairs": PAPER_PAIRS,
         "seed": config.seed,
     }

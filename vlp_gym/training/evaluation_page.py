@@ -1,8 +1,10 @@
 """One page of pictures of a model's figures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -58,20 +60,25 @@ def _calibration(ax: Axes, result: Evaluation) -> None:
 
 def _confusion(ax: Axes, result: Evaluation) -> None:
     names = [task.task_name for task in result.tasks]
-    ax.imshow(result.beats, vmin=0, vmax=1, cmap="Blues")
-    for (i, j), share in np.ndenumerate(result.beats):
-        ax.text(
-            j,
-            i,
-            f"{share:.2f}",
-            ha="center",
-            va="center",
-            fontsize=7,
-            color="white" if share > 0.6 else "black",
-        )
-    ax.set_xticks(range(len(names)), names, rotation=25, ha="right", fontsize=7)
-    ax.set_yticks(range(len(names)), names, fontsize=7)
-    ax.set_title("row's sentence: column beats row", loc="left", fontsize=9)
+    heat_map(ax, result.beats, names, names, "row's sentence: column beats row")
+
+
+def heat_map(
+    ax: Axes,
+    shares: Float[np.ndarray, "rows columns"],
+    rows: Sequence[str],
+    columns: Sequence[str],
+    title: str,
+) -> None:
+    """Draw a matrix of shares, each with its number; empty where there is none."""
+    ax.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    for (i, j), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.6 else "black"
+        text = "" if np.isnan(share) else f"{share:.2f}"
+        ax.text(j, i, text, ha="center", va="center", fontsize=7, color=colour)
+    ax.set_xticks(range(len(columns)), columns, rotation=25, ha="right", fontsize=7)
+    ax.set_yticks(range(len(rows)), rows, fontsize=7)
+    ax.set_title(title, loc="left", fontsize=9)
 
 
 def _text(ax: Axes, result: Evaluation) -> None:

@@ -10,10 +10,11 @@ from vlp_gym.errors import UnknownNameError
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.feedback.loop import FeedbackLoop
 from vlp_gym.feedback.recorder import Recorder
+from vlp_gym.scorers import SCORERS
 from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Labeler, Scene, Task
 from vlp_gym.wrappers.encoding import Encoding
-from vlp_gym.wrappers.parts import build_parts
+from vlp_gym.wrappers.parts import build_parts, check_task, info_with
 from vlp_gym.wrappers.shared import SharedFeedback
 from vlp_gym.wrappers.states import NOTHING, Moment
 
@@ -35,14 +36,17 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         env: any env whose observations are a `Box`, `Discrete` or `Dict` of these, and whose actions are one of the
             first two.
         instruction: the sentence that becomes the reward.
-        labeler: who compares segments: "vlp", "oracle" or another name in `LABELERS`, or an object of your own (its
-            `scene`, if it has one, takes the snapshots). None only where nothing is learned.
+        labeler: who compares segments: "oracle", the name of a scorer ("vlp", "clip", ...), another name in `LABELERS`,
+            or an object of your own (its `scene`, if it has one, takes the snapshots). None only where nothing is
+            learned.
         reward: "learned", or "env" for the simulator's own, without recording or labels.
         feedback: fields of `FeedbackConfig` that differ from its defaults.
         camera: name of the camera of the labeler's frames; None: that of the checkpoint.
-        checkpoint: folder of a VLP checkpoint, or `hf-hub:OWNER/NAME`; None takes the bundled one.
+        checkpoint: folder of a VLP checkpoint, or `hf-hub:OWNER/NAME`; None takes the bundled one. Of another scorer
+            its official file.
         device: where preference model and reward learner run, "auto" or as torch names it.
         preset: drawing quality, see `vlp_gym.scenes.renderer.PRESETS`.
+        scorer: settings of the labeler's scorer, see `vlp_gym.scorers.load_scorer`; plain JSON.
 
     Raises:
         UnknownNameError: no such labeler, reward, camera, preset or field of `feedback`.
@@ -62,6 +66,7 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         checkpoint: str | None = None,
         device: str = "auto",
         preset: str = "fast",
+        scorer: Mapping[str, Any] | None = None,
     ) -> None:
         RecordConstructorArgs.__init__(
             self,
@@ -74,10 +79,11 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             checkpoint=checkpoint,
             device=device,
             preset=preset,
+            scorer=scorer,
         )
         gym.Wrapper.__init__(self, env)
         if reward not in REWARDS:
-            raise UnknownNameError.of("reward", reward, list(REWARDS))
+            raise UnknownNameError.of("reward", reward, [*REWARDS, *SCORERS])
         self.task = Task(check_instruction(instruction))
         self.config = FeedbackConfig.of(feedback)
         self.shared: SharedFeedback | None = None
@@ -92,7 +98,10 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             )
         check_length(env, self.config.segment_length)
         self.encoding = Encoding(env.observation_space, env.action_space)
-        parts = build_parts([env], labeler, camera, checkpoint, device, preset, self.config)
+        parts = build_parts(
+            [env], labeler, camera, checkpoint, device, preset, self.config, scorer=scorer
+        )
+        check_task(getattr(parts.labeler, "scorer", None), self.task)
         self._scene = parts.scenes[0]
         self.shared = SharedFeedback(self.encoding, [self.task], parts.labeler, self.config, device)
 
@@ -127,9 +136,7 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
             self.shared.require_begun()
         obs, env_reward, terminated, truncated, info = self.env.step(action)
         reward = float(env_reward)
-        info = {**info, "env_reward": reward}
-        if "success" in info:
-            info["is_success"] = bool(info["success"])
+        info = info_with(info, reward)
         if self.shared is not None:
             snapshot = self._scene.snapshot(self.env) if self._scene else NOTHING
             is_success = bool(info.get("is_success", False))

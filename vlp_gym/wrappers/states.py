@@ -47,20 +47,27 @@ class SendsStates(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     Args:
         env: the env, time limit included.
         number: which one of its vector it is.
-        picture_px: side of the picture that is the snapshot of an env without MuJoCo; None: nobody looks, none is
-            drawn.
+        is_looked_at: whether snapshots are taken of an env without MuJoCo too, which are pictures or what its own
+            scene needs. With False nobody looks, and nothing is drawn.
+        picture_px: side of these pictures, or height and width; None: as the env draws itself.
     """
 
     def __init__(
-        self, env: gym.Env[Any, Any], number: int = 0, picture_px: int | None = None
+        self,
+        env: gym.Env[Any, Any],
+        number: int = 0,
+        is_looked_at: bool = False,
+        picture_px: int | tuple[int, int] | None = None,
     ) -> None:
-        RecordConstructorArgs.__init__(self, number=number, picture_px=picture_px)
+        RecordConstructorArgs.__init__(
+            self, number=number, is_looked_at=is_looked_at, picture_px=picture_px
+        )
         gym.Wrapper.__init__(self, env)
         self._number = number
         self._scene: Scene | None = None
         if is_mujoco(env):
             self._scene = scene_of(env)
-        elif picture_px is not None:
+        elif is_looked_at:
             self._scene = scene_of(env, size_px=picture_px)
         self._is_over = False
 

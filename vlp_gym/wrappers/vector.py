@@ -1,6 +1,6 @@
 """The learned reward of a Gymnasium vector: many envs, one feedback loop in this process."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from vlp_gym.errors import FeedbackError
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.feedback.loop import FeedbackLoop
+from vlp_gym.scenes.mujoco import is_mujoco
+from vlp_gym.scorers import SCORERS
 from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Labeler, Scene, Task
 from vlp_gym.wrappers.encoding import Encoding
-from vlp_gym.wrappers.parts import VLP, build_parts
+from vlp_gym.wrappers.parts import build_parts, check_task, picture_size
 from vlp_gym.wrappers.preference import check_length
 from vlp_gym.wrappers.shared import SharedFeedback
 from vlp_gym.wrappers.states import MOMENT, SendsStates
@@ -31,15 +33,23 @@ class Worker:
     Args:
         make: makes the env, time limit included.
         number: which one of its vector it is.
+        is_looked_at: as in `SendsStates`.
         picture_px: as in `SendsStates`.
     """
 
-    def __init__(self, make: EnvFunction, number: int, picture_px: int | None = None) -> None:
-        self._make, self._number, self._picture_px = make, number, picture_px
+    def __init__(
+        self,
+        make: EnvFunction,
+        number: int,
+        is_looked_at: bool = False,
+        picture_px: int | tuple[int, int] | None = None,
+    ) -> None:
+        self._make, self._number = make, number
+        self._is_looked_at, self._picture_px = is_looked_at, picture_px
 
     def __call__(self) -> gym.Env[Any, Any]:
         """Return the env."""
-        return SendsStates(self._make(), self._number, self._picture_px)
+        return SendsStates(self._make(), self._number, self._is_looked_at, self._picture_px)
 
 
 class Fleet(NamedTuple):
@@ -60,6 +70,7 @@ def build_fleet(
     device: str,
     preset: str,
     kinds: Sequence[str] | None = None,
+    scorer: Mapping[str, Any] | None = None,
 ) -> Fleet:
     """Return what a vector of envs needs, whatever kind of vector it is.
 
@@ -74,6 +85,7 @@ def build_fleet(
         preset: drawing quality.
         kinds: which envs are of one world, by name; None: those with the same sentence. Only segments of envs of one
             world and one sentence are compared.
+        scorer: settings of the labeler's scorer.
 
     Raises:
         ValueError: not one sentence for each env, or a time limit shorter than a segment.
@@ -93,16 +105,24 @@ def build_fleet(
     for probe in probes:
         check_length(probe, config.segment_length)
     encoding = Encoding(probes[0].observation_space, probes[0].action_space)
-    parts = build_parts(probes, labeler, camera, checkpoint, device, preset, config, task_of_env)
-    for probe in probes:
-        probe.close()
+    parts = build_parts(
+        probes, labeler, camera, checkpoint, device, preset, config, task_of_env, scorer
+    )
+    is_looking = isinstance(labeler, str) and labeler in SCORERS
+    looks: Any = getattr(parts.labeler, "scorer", None) if is_looking else None
     tasks = [Task(sentence) for _, sentence in distinct]
+    for task in tasks:
+        check_task(looks, task)
+    for probe, scene in zip(probes, parts.scenes, strict=True):
+        if looks is not None and scene is not None and not is_mujoco(probe):
+            probe.reset()
+            scene.snapshot(probe)  # tells the scene how large the pictures are that workers send
+        probe.close()
     shared = SharedFeedback(
         encoding, [tasks[row] for row in task_of_env], parts.labeler, config, device
     )
-    looks_at = getattr(getattr(parts.labeler, "scorer", None), "image_size_px", None)
-    picture_px = int(looks_at) if labeler == VLP and looks_at is not None else None
-    workers = [Worker(make, number, picture_px) for number, make in enumerate(makers)]
+    size_px = picture_size(looks)
+    workers = [Worker(make, row, looks is not None, size_px) for row, make in enumerate(makers)]
     return Fleet(workers, shared, parts.scenes)
 
 

@@ -164,7 +164,8 @@ def distilbert(weights: OfficialWeights) -> nn.Module:
     }
     places = weights.tensors[below + "embeddings.position_embeddings.weight"]
     hidden = weights.tensors[below + "transformer.layer.0.ffn.lin1.weight"]
-    config = DistilBertConfig(
+    # Its types leave out what every config of transformers takes.
+    config = DistilBertConfig(  # type: ignore[call-arg]
         vocab_size=n_words,
         dim=dim,
         n_layers=len(layers),

@@ -1,26 +1,25 @@
 """A run of an offline agent: several seeds trained together, evaluated, saved, gone on with, summed up."""
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 from tqdm import tqdm
 
+from agents import command_line as one_for_all
 from agents import run
 from agents.evaluation import Policy, record_frames
 from agents.learning import HasValue, Learner, learner_state, load_learner_state
 from agents.offline_journal import Journal
 from agents.offline_options import Options
 from agents.parallel_evaluation import BatchPolicy, Judge, check_layout, fitted
-from vlp_gym.errors import CheckpointError, DataError, UnknownNameError
+from vlp_gym.errors import DataError
 from vlp_gym.feedback.state_file import load_state, save_state
 from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.video import write_video
@@ -54,7 +53,7 @@ def learn(config: OptionsT, make: Callable[[OptionsT], Learner]) -> dict[str, An
         make: returns the untrained agent, or refuses its data.
     """
     learner = _prepared(config, make)
-    folder = run.new_run_folder(config.out or _default_folder(config, learner))
+    folder = run.new_run_folder(config.out, _name_of(config, learner))
     run.write_config(folder, config)
     return _learn(config, folder, learner, Journal())
 
@@ -124,6 +123,11 @@ def _learn(config: Options, folder: Path, learner: Learner, journal: Journal) ->
                 save()
     judge.close()
     return _finish(config, task, folder, learner, journal)
+
+
+def _name_of(config: Options, learner: Learner) -> str:
+    seeds = "-".join(map(str, config.seeds))
+    return f"{learner.method.lower()}-{task_of(config, learner)}-seed{seeds}"
 
 
 def policy(learner: Learner, seed: int) -> BatchPolicy:
@@ -197,28 +201,10 @@ def _film(config: Options, task: str, instruction: str, folder: Path, learner: L
     env.close()
 
 
-def _default_folder(config: Options, learner: Learner) -> Path:
-    seeds = "-".join(map(str, config.seeds))
-    name = f"{learner.method.lower()}-{task_of(config, learner)}-seed{seeds}-{datetime.now():%Y%m%d-%H%M%S}"
-    return Path("runs") / name
-
-
 def command_line(
     kind: type[OptionsT], make: Callable[[OptionsT], Learner], description: str | None
 ) -> None:
-    """Run what the command line asks for: a new run, or `--resume FOLDER`, which takes everything else from there."""
-    words = sys.argv[1:]
-    try:
-        if words[:1] == ["--resume"] and len(words) == 2:
-            go_on(Path(words[1]), kind, make)
-        else:
-            note = "A run that was stopped or killed goes on with --resume FOLDER."
-            learn(tyro.cli(kind, description=f"{description}\n{note}"), make)
-    except (
-        CheckpointError,
-        DataError,
-        FileExistsError,
-        FileNotFoundError,
-        UnknownNameError,
-    ) as error:
-        sys.exit(f"{error}")
+    """Run what the command line asks for, see `agents.command_line`."""
+    one_for_all.command_line(
+        kind, partial(learn, make=make), partial(go_on, kind=kind, make=make), description
+    )

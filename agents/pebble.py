@@ -8,14 +8,12 @@ rll-research/BPref.
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import gymnasium as gym
 import torch
-import tyro
 from stable_baselines3 import SAC
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import Monitor
@@ -24,6 +22,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 import vlp_gym  # noqa: F401  registers vlp/*
 from agents import run
 from agents.checkpoint import World, load_agent, save_agent
+from agents.command_line import command_line
 from agents.evaluation import Policy, evaluate, record_frames
 from agents.journal import Journal
 from agents.progress import Progress
@@ -103,7 +102,7 @@ DEMO = Config()
 def learn(config: Config) -> dict[str, Any]:
     """Start a run and return its result."""
     torch.set_num_threads(config.threads)
-    folder = run.new_run_folder(config.out or default_folder(config))
+    folder = run.new_run_folder(config.out, name_of(config))
     env = make_env(config, folder)
     agent = make_sac(config.sac, env, config.steps, config.seed, config.device)
     run.write_config(folder, config)
@@ -186,7 +185,7 @@ def make_env(config: Config, folder: Path) -> World:
             vec_env_cls=SubprocVecEnv if config.processes else DummyVecEnv,
             labeler=config.labeler,
             feedback=asdict(feedback),
-            checkpoint=config.checkpoint and str(config.checkpoint),
+            checkpoint=None if config.checkpoint is None else str(config.checkpoint),
             device=config.device,
         )
     return Monitor(
@@ -196,7 +195,7 @@ def make_env(config: Config, folder: Path) -> World:
             labeler=config.labeler if learned else None,
             reward=config.reward,
             feedback=asdict(feedback) if learned else None,
-            checkpoint=config.checkpoint and str(config.checkpoint),
+            checkpoint=None if config.checkpoint is None else str(config.checkpoint),
             device=config.device,
             max_episode_steps=config.max_episode_steps,
         )
@@ -269,26 +268,10 @@ def title_of(config: Config) -> str:
     return f'{find_task(config.task).name}, "{instruction_of(config)}", {method_of(config)}'
 
 
-def default_folder(config: Config) -> Path:
-    """Return a new folder under runs/, named by what is run and when."""
-    name = f"{find_task(config.task).name}-{method_of(config)}-seed{config.seed}"
-    return Path("runs") / f"pebble-{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def main(
-    config: Annotated[Config, tyro.conf.arg(name="")] = DEMO, resume: Path | None = None
-) -> None:
-    """Learn a reward from preferences and a policy from that reward; by default the demo.
-
-    Args:
-        config: the run.
-        resume: folder of a run to go on with; every other option is then taken from it.
-    """
-    if resume is None:
-        learn(config)
-    else:
-        go_on(resume)
+def name_of(config: Config) -> str:
+    """Return what the folder of a run is called, less its date."""
+    return f"pebble-{find_task(config.task).name}-{method_of(config)}-seed{config.seed}"
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command_line(Config, learn, go_on, __doc__)

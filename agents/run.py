@@ -9,6 +9,7 @@ import subprocess
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,12 +55,17 @@ def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return columns
 
 
-def new_run_folder(folder: Path) -> Path:
+def new_run_folder(out: Path | None, name: str) -> Path:
     """Make the folder of a new run.
+
+    Args:
+        out: the folder; None: one under runs/, named by what is run and when.
+        name: what is run.
 
     Raises:
         FileExistsError: there is a run in it already.
     """
+    folder = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if (folder / "config.json").exists():
         raise FileExistsError(
             f"{folder} holds a run already; continue it with --resume {folder}, "

@@ -7,15 +7,13 @@ Stable-Baselines3's, untouched, with the settings that the papers print.
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import torch
-import tyro
 from gymnasium.wrappers import TimeAwareObservation
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -28,9 +26,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import vlp_gym  # noqa: F401  registers vlp/*
 from agents import run
 from agents.checkpoint import load_agent, save_agent
+from agents.command_line import command_line
 from agents.evaluation import evaluate
 from agents.journal import Journal
 from agents.progress import Progress
+from agents.sac import SacConfig, make_sac
 from vlp_gym.sb3 import ScoreRollouts
 from vlp_gym.scorers import parse_settings
 from vlp_gym.tasks.metaworld import find_task
@@ -48,6 +48,7 @@ class Protocol:
         max_episode_steps: time limit.
         n_envs: envs that are stepped in turn; `train_freq` and `n_steps` count steps of each, as in the originals.
         tells_time: whether the policy sees how much of the episode has passed.
+        sac: that of `agents.pebble` with its exploration, in the place of `settings`.
     """
 
     algorithm: type[BaseAlgorithm]
@@ -56,6 +57,7 @@ class Protocol:
     max_episode_steps: int
     n_envs: int = 1
     tells_time: bool = False
+    sac: SacConfig | None = None
 
 
 PROTOCOLS = {
@@ -106,10 +108,11 @@ PROTOCOLS = {
         n_envs=8,
         tells_time=True,
     ),
-    "metaworld": Protocol(SAC, {"train_freq": 150, "gradient_steps": 150}, 100_000, 150),
+    "metaworld": Protocol(SAC, {}, 100_000, 150, sac=SacConfig(train_freq=150, gradient_steps=150)),
 }
 """VLM-RM's appendix C (one env, so that 100 updates per 100 steps are one a transition; its code has 32 envs and one
-update per 32 transitions; MountainCar's train_freq is ours), RoboCLIP's code, and ours for Meta-World."""
+update per 32 transitions; MountainCar's train_freq is ours), RoboCLIP's code, and for Meta-World the agent of
+`agents.pebble`, which trains at the end of an episode, when its frames are scored."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,8 @@ class Config:
     """Settings of the scorer, NAME=VALUE each, such as alpha=0.5."""
     pay: tuple[str, ...] = ()
     """Fields of `PayConfig`, NAME=VALUE each, such as form=potential."""
+    protocol: Literal["own", "metaworld"] = "own"
+    """How the agent learns: as in the scorer's own paper, or as `agents.pebble` does, to compare rewards alone."""
     instruction: str | None = None
     """The sentence that becomes the reward; None: the paper's, or the task's."""
     steps: int | None = None
@@ -150,17 +155,18 @@ class Config:
         """Refuse an env that does not exist, before anything is loaded."""
         if self.env not in WORLDS:
             find_task(self.env)
-
-
-DEFAULT = Config()
-"""VLM-RM's kneeling humanoid."""
+        elif self.protocol == "metaworld":
+            raise ValueError(
+                f"{self.env} is no task of Meta-World, so it has its own protocol only"
+            )
 
 
 def protocol_of(config: Config) -> Protocol:
     """Return how the agent of a config learns."""
     if config.env in WORLDS:
         return PROTOCOLS[find_world(config.env).kind]
-    return PROTOCOLS["roboclip" if config.scorer == "roboclip" else "metaworld"]
+    has_own = config.protocol == "own" and config.scorer == "roboclip"
+    return PROTOCOLS["roboclip" if has_own else "metaworld"]
 
 
 def make_env(config: Config, reward: str | None = None) -> gym.Env[Any, Any]:
@@ -190,6 +196,9 @@ def make_agent(config: Config, envs: Any) -> BaseAlgorithm:
     settings = {**protocol.settings, **config.overrides}
     if config.learning_starts is not None:
         settings["learning_starts"] = config.learning_starts
+    if protocol.sac is not None:
+        sac = replace(protocol.sac, **settings)
+        return make_sac(sac, envs, steps_of(config), config.seed, config.device)
     # Stable-Baselines3 writes into `policy_kwargs`.
     settings["policy_kwargs"] = dict(settings.get("policy_kwargs", {}))
     if issubclass(protocol.algorithm, OffPolicyAlgorithm):
@@ -207,7 +216,7 @@ def steps_of(config: Config) -> int:
 def learn(config: Config) -> dict[str, Any]:
     """Start a run and return its result."""
     torch.set_num_threads(config.threads)
-    folder = run.new_run_folder(config.out or default_folder(config))
+    folder = run.new_run_folder(config.out, name_of(config))
     envs = [Monitor(make_env(config)) for _ in range(protocol_of(config).n_envs)]
     agent = make_agent(config, DummyVecEnv([partial(_same, env) for env in envs]))
     run.write_config(folder, config)
@@ -303,26 +312,10 @@ def title_of(config: Config, scorer: str) -> str:
     return f"{config.env}, paid by {scorer}"
 
 
-def default_folder(config: Config) -> Path:
-    """Return a new folder under runs/, named by what is run and when."""
-    name = f"{config.env}-{config.scorer}-seed{config.seed}"
-    return Path("runs") / f"vlm-{name}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def main(
-    config: Annotated[Config, tyro.conf.arg(name="")] = DEFAULT, resume: Path | None = None
-) -> None:
-    """Learn from what a vision-language model says of frames.
-
-    Args:
-        config: the run.
-        resume: folder of a run to go on with; every other option is then taken from it.
-    """
-    if resume is None:
-        learn(config)
-    else:
-        go_on(resume)
+def name_of(config: Config) -> str:
+    """Return what the folder of a run is called, less its date."""
+    return f"vlm-{config.env}-{config.scorer}-seed{config.seed}"
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    command_line(Config, learn, go_on, __doc__)

@@ -81,6 +81,22 @@ def test_an_unknown_task_names_the_closest(tmp_path: Path) -> None:
         cli.main(["collect", "--tasks", "ButtonPres", "--out", str(tmp_path)])
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--own-sentences", "0", "own_sentences must be 1 or more, got 0"),
+        ("--steps", "0", "steps must be 1 or more, got 0"),
+        ("--average-from", "1", "average_from must be in [0, 1), got 1"),
+    ],
+)
+def test_a_value_that_a_config_refuses_is_said(
+    option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", option, value])
+    assert message in capsys.readouterr().err
+
+
 def test_label_writes_a_table_that_can_be_read_back(
     trajectories: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ import torch
 from stable_baselines3 import SAC
 
 from agents import pebble, run
+from agents.command_line import command_line
 from tests.tiny_vlp import tiny_checkpoint
 from vlp_gym.errors import InstructionError, UnknownNameError
 from vlp_gym.feedback.config import FeedbackConfig
@@ -296,15 +297,41 @@ def test_noise_that_would_not_last_is_refused() -> None:
         pebble.SacConfig(use_sde=True)
 
 
-def test_the_command_line_has_every_option(capsys: pytest.CaptureFixture[str]) -> None:
-    import tyro
-
+def exit_code(monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
+    """Return what `python -m agents.pebble` exits with."""
+    monkeypatch.setattr(sys, "argv", ["agents.pebble", *words])
     with pytest.raises(SystemExit) as exit_:
-        tyro.cli(pebble.main, args=["--help"])
-    assert exit_.value.code == 0
+        command_line(pebble.Config, pebble.learn, pebble.go_on, pebble.__doc__)
+    return exit_.value.code
+
+
+def test_the_command_line_has_every_option(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert exit_code(monkeypatch, "--help") == 0
     text = capsys.readouterr().out
     for option in ("--task", "--instruction", "--sac.use-sde", "--feedback.fit.lr", "--resume"):
         assert option in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--n-envs", "0"], "n_envs must be 1 or more"),
+        (["--feedback.budget", "-1"], "budget"),
+        (["--task", "ButtonPres", "--quiet"], "did you mean 'ButtonPress'"),
+        (["--resume", "nowhere"], "nowhere"),
+        (["--resume", "nowhere", "--seed", "1"], "--resume FOLDER stands alone"),
+    ],
+)
+def test_a_wrong_command_line_is_answered_without_a_traceback(
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    answer = exit_code(monkeypatch, *words)
+    assert message in str(answer) + capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

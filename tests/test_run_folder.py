@@ -43,9 +43,9 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
 
 
 def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
-    run.write_config(run.new_run_folder(tmp_path), Outer("a"))
+    run.write_config(run.new_run_folder(tmp_path, "a run"), Outer("a"))
     with pytest.raises(FileExistsError, match="--resume"):
-        run.new_run_folder(tmp_path)
+        run.new_run_folder(tmp_path, "a run")
 
 
 def test_only_the_newest_checkpoint_is_kept(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from stable_baselines3 import DQN, PPO, SAC
 
 from agents import run, vlm_reward
+from agents.sac import SacConfig, make_sac
 from agents.vlm_reward import PROTOCOLS, Config, make_agent, make_env, protocol_of
 from tests.official import write_s3d
 from tests.test_pebble import Killed, stop_after_checkpoint
@@ -131,6 +132,22 @@ def test_roboclips_protocol_pays_whole_episodes(tmp_path: Path) -> None:
     assert env.observation_space.shape == (40,)
     assert np.flatnonzero(rewards).tolist() == [127]
     env.close()
+
+
+def test_rewards_are_compared_with_the_agent_of_pebble() -> None:
+    own, same = (
+        Config(env="DoorClose", scorer="roboclip", steps=1_000, protocol=protocol, device="cpu")
+        for protocol in ("own", "metaworld")
+    )
+    assert protocol_of(own).algorithm is PPO
+    agent: Any = make_agent(replace(same, learning_starts=7), make_env(same, "env"))
+    pebbles = make_sac(SacConfig(), make_env(same, "env"), 1_000, 0, "cpu")
+    assert type(agent) is SAC and (agent.learning_starts, agent.train_freq.frequency) == (7, 150)
+    assert type(agent.action_noise) is type(pebbles.action_noise)
+    for name in ("learning_rate", "batch_size", "gamma", "tau", "ent_coef"):
+        assert getattr(agent, name) == getattr(pebbles, name)
+    with pytest.raises(ValueError, match="no task of Meta-World"):
+        Config(env="CartPole", protocol="metaworld")
 
 
 def test_an_unknown_env_is_refused_at_once() -> None:

@@ -9,19 +9,7 @@ from typing import Any, get_type_hints
 
 import tyro
 
-from vlp_gym.errors import (
-    CheckpointError,
-    DataError,
-    DiskFullError,
-    EndpointError,
-    ExportError,
-    FeedbackError,
-    InstructionError,
-    MissingExtraError,
-    RenderingError,
-    SettingError,
-    UnknownNameError,
-)
+from vlp_gym.errors import USER_ERRORS
 
 COMMANDS = {
     "collect": "vlp_gym.training.collect:collect",
@@ -37,23 +25,6 @@ COMMANDS = {
     "doctor": "vlp_gym.doctor:doctor",
 }
 """Where each subcommand is; imported only when it is asked for, because some load torch."""
-
-USER_ERRORS = (
-    CheckpointError,
-    DataError,
-    DiskFullError,
-    EndpointError,
-    ExportError,
-    FeedbackError,
-    FileExistsError,
-    FileNotFoundError,
-    InstructionError,
-    MissingExtraError,
-    RenderingError,
-    SettingError,
-    UnknownNameError,
-)
-"""What a user can cause: shown as one line, without a traceback."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -57,3 +57,21 @@ class MissingExtraError(ImportError):
 
 class SettingError(ValueError):
     """A setting of a scorer, or what it is given to read, that it cannot work with."""
+
+
+USER_ERRORS = (
+    CheckpointError,
+    DataError,
+    DiskFullError,
+    EndpointError,
+    ExportError,
+    FeedbackError,
+    FileExistsError,
+    FileNotFoundError,
+    InstructionError,
+    MissingExtraError,
+    RenderingError,
+    SettingError,
+    UnknownNameError,
+)
+"""What a user can cause: shown as one line, without a traceback."""

@@ -4,7 +4,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, Unpack
 
 import gymnasium as gym
 import torch
@@ -22,7 +22,7 @@ from vlp_gym.types import Scene
 from vlp_gym.wrappers.preference import PreferenceReward
 from vlp_gym.wrappers.shared import SharedFeedback
 from vlp_gym.wrappers.states import MOMENT
-from vlp_gym.wrappers.vector import EnvFunction, Fleet, worker_deaths
+from vlp_gym.wrappers.vector import EnvFunction, FeedbackOptions, Fleet, worker_deaths
 
 __all__ = ["RelabelReplay", "ScoreRollouts", "find_preference", "relabel"]
 
@@ -135,7 +135,7 @@ def make_vec_env(
     max_episode_steps: int = 500,
     vec_env_cls: type[VecEnv] = DummyVecEnv,
     vec_env_kwargs: Mapping[str, Any] | None = None,
-    **settings: Any,
+    **options: Unpack[FeedbackOptions],
 ) -> PreferenceVecEnv:
     """Return Meta-World envs that share one sentence, or have one each, and one feedback loop in this process.
 
@@ -148,9 +148,9 @@ def make_vec_env(
             torch, because it does when it is imported; ours would not.)
         vec_env_kwargs: arguments of that class. (Forked workers hold each other's pipes open, so that the death of one
             goes unnoticed; the default start method notices.)
-        settings: `labeler`, `feedback`, `camera`, `checkpoint`, `device`, `preset` and `scorer` of `PreferenceReward`.
+        options: of the feedback, see `FeedbackOptions`.
     """
-    fleet = metaworld_fleet(n_envs, task, max_episode_steps, instruction, **settings)
+    fleet = metaworld_fleet(n_envs, task, max_episode_steps, instruction, **options)
     return PreferenceVecEnv.of(fleet, vec_env_cls, vec_env_kwargs)
 
 
@@ -160,7 +160,7 @@ def wrap_vec_env(
     *,
     vec_env_cls: type[VecEnv] = DummyVecEnv,
     vec_env_kwargs: Mapping[str, Any] | None = None,
-    **settings: Any,
+    **options: Unpack[FeedbackOptions],
 ) -> PreferenceVecEnv:
     """Return any envs as `make_vec_env` does; envs of different worlds need different sentences.
 
@@ -169,10 +169,10 @@ def wrap_vec_env(
         instruction: the sentence, or one for each env.
         vec_env_cls: as in `make_vec_env`; so are the others.
         vec_env_kwargs: arguments of that class.
-        settings: those of `PreferenceReward`.
+        options: of the feedback, see `FeedbackOptions`.
     """
     return PreferenceVecEnv.of(
-        fleet_of(env_fns, instruction, **settings), vec_env_cls, vec_env_kwargs
+        fleet_of(env_fns, instruction, **options), vec_env_cls, vec_env_kwargs
     )
 
 

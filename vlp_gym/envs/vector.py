@@ -1,8 +1,8 @@
 """Vectors of envs that share one sentence, or have one each, and one feedback loop."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import gymnasium as gym
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
@@ -11,9 +11,14 @@ from gymnasium.wrappers import TimeLimit
 from vlp_gym.envs.metaworld import MetaworldEnv
 from vlp_gym.errors import UnknownNameError
 from vlp_gym.tasks.metaworld import find_task
-from vlp_gym.types import Labeler
 from vlp_gym.wrappers.seeded import SeededEpisodes
-from vlp_gym.wrappers.vector import EnvFunction, Fleet, PreferenceVector, build_fleet
+from vlp_gym.wrappers.vector import (
+    EnvFunction,
+    FeedbackOptions,
+    Fleet,
+    PreferenceVector,
+    build_fleet,
+)
 
 STRATEGIES = ("sync", "async")
 """Where the envs of a vector run: in this process, or in one of its own each."""
@@ -27,13 +32,7 @@ def make_metaworld_vector(
     vector_strategy: str = "sync",
     autoreset_mode: str = AutoresetMode.NEXT_STEP.value,
     context: str | None = None,
-    labeler: str | Labeler = "vlp",
-    feedback: Mapping[str, Any] | None = None,
-    camera: str | None = None,
-    checkpoint: str | None = None,
-    device: str = "auto",
-    preset: str = "fast",
-    scorer: Mapping[str, Any] | None = None,
+    **options: Unpack[FeedbackOptions],
 ) -> PreferenceVector:
     """Return a vector of Meta-World envs whose reward is a sentence; the vector entry point of all `vlp/*` ids.
 
@@ -49,13 +48,7 @@ def make_metaworld_vector(
         vector_strategy: "sync" or "async", see `STRATEGIES`.
         autoreset_mode: "NextStep" or "SameStep", see `gymnasium.vector.AutoresetMode`; "Disabled" to reset by hand.
         context: how processes start, as in `multiprocessing`; None: the platform's way.
-        labeler: as in `PreferenceReward`; so are the following.
-        feedback: fields of `FeedbackConfig`; steps are counted over all envs.
-        camera: of the labeler's frames.
-        checkpoint: of the preference model.
-        device: where preference model and reward learner run.
-        preset: drawing quality.
-        scorer: settings of the labeler's scorer.
+        options: of the feedback, see `FeedbackOptions`.
 
     Raises:
         UnknownNameError: no such task, strategy, labeler, camera or preset.
@@ -66,13 +59,7 @@ def make_metaworld_vector(
         task,
         max_episode_steps,
         instruction,
-        labeler=labeler,
-        feedback=feedback,
-        camera=camera,
-        checkpoint=checkpoint,
-        device=device,
-        preset=preset,
-        scorer=scorer,
+        **options,
     )
     return vector_of(fleet, vector_strategy, autoreset_mode, context)
 
@@ -82,14 +69,7 @@ def metaworld_fleet(
     task: str | Sequence[str],
     max_episode_steps: int,
     instruction: str | Sequence[str] | None = None,
-    *,
-    labeler: str | Labeler = "vlp",
-    feedback: Mapping[str, Any] | None = None,
-    camera: str | None = None,
-    checkpoint: str | None = None,
-    device: str = "auto",
-    preset: str = "fast",
-    scorer: Mapping[str, Any] | None = None,
+    **options: Unpack[FeedbackOptions],
 ) -> Fleet:
     """Return what a vector of Meta-World envs needs; arguments and errors as in `make_metaworld_vector`."""
     tasks = [find_task(each) for each in one_each(task, num_envs, "task")]
@@ -99,9 +79,7 @@ def metaworld_fleet(
         partial(make_worker, each.name, max_episode_steps) for each in tasks
     ]
     names = [each.name for each in tasks]
-    return build_fleet(
-        makers, sentences, labeler, feedback, camera, checkpoint, device, preset, names, scorer
-    )
+    return build_fleet(makers, sentences, names, **options)
 
 
 def make_worker(task: str, max_episode_steps: int) -> gym.Env[Any, Any]:
@@ -116,13 +94,7 @@ def wrap_vector(
     vector_strategy: str = "sync",
     autoreset_mode: str = AutoresetMode.NEXT_STEP.value,
     context: str | None = None,
-    labeler: str | Labeler = "vlp",
-    feedback: Mapping[str, Any] | None = None,
-    camera: str | None = None,
-    checkpoint: str | None = None,
-    device: str = "auto",
-    preset: str = "fast",
-    scorer: Mapping[str, Any] | None = None,
+    **options: Unpack[FeedbackOptions],
 ) -> PreferenceVector:
     """Return any Gymnasium envs as a vector with a sentence, or one each, as the reward.
 
@@ -136,24 +108,12 @@ def wrap_vector(
         vector_strategy: the rest as in `make_metaworld_vector`; so are the errors.
         autoreset_mode: when the vector resets.
         context: how processes start.
-        labeler: who compares segments.
-        feedback: fields of `FeedbackConfig`.
-        camera: of the labeler's frames.
-        checkpoint: of the preference model.
-        device: where preference model and reward learner run.
-        preset: drawing quality.
-        scorer: settings of the labeler's scorer.
+        options: of the feedback, see `FeedbackOptions`.
     """
     fleet = fleet_of(
         env_fns,
         instruction,
-        labeler=labeler,
-        feedback=feedback,
-        camera=camera,
-        checkpoint=checkpoint,
-        device=device,
-        preset=preset,
-        scorer=scorer,
+        **options,
     )
     return vector_of(fleet, vector_strategy, autoreset_mode, context)
 
@@ -161,21 +121,12 @@ def wrap_vector(
 def fleet_of(
     env_fns: Sequence[EnvFunction],
     instruction: str | Sequence[str],
-    *,
-    labeler: str | Labeler = "vlp",
-    feedback: Mapping[str, Any] | None = None,
-    camera: str | None = None,
-    checkpoint: str | None = None,
-    device: str = "auto",
-    preset: str = "fast",
-    scorer: Mapping[str, Any] | None = None,
+    **options: Unpack[FeedbackOptions],
 ) -> Fleet:
     """Return what a vector of any Gymnasium envs needs; arguments and errors as in `wrap_vector`."""
     makers: list[EnvFunction] = [partial(_seeded, make) for make in env_fns]
     sentences = one_each(instruction, len(makers), "instruction")
-    return build_fleet(
-        makers, sentences, labeler, feedback, camera, checkpoint, device, preset, scorer=scorer
-    )
+    return build_fleet(makers, sentences, **options)
 
 
 def _seeded(make: EnvFunction) -> gym.Env[Any, Any]:

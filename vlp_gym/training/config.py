@@ -70,6 +70,10 @@ class TrainConfig:
     checkpoint_every: int = 250
 
     def __post_init__(self) -> None:
-        """Refuse to train without sentences."""
-        if self.own_sentences is not None and self.own_sentences < 1:
-            raise ValueError(f"own_sentences must be 1 or more, got {self.own_sentences}")
+        """Refuse numbers under which nothing would be trained, before anything is drawn."""
+        for name in ("steps", "own_sentences", "accumulate", "workers", "checkpoint_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, got {value}")
+        if not 0 <= self.average_from < 1:
+            raise ValueError(f"average_from must be in [0, 1), got {self.average_from}")

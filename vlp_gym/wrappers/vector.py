@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import gymnasium as gym
 import numpy as np
@@ -60,16 +60,36 @@ class Fleet(NamedTuple):
     scenes: list[Scene | None]
 
 
+class FeedbackOptions(TypedDict, total=False):
+    """What vectors of envs take of `PreferenceReward`'s arguments, with the same meanings and defaults."""
+
+    labeler: str | Labeler
+    """Who compares segments: "vlp", "oracle", another name in `LABELERS`, or an object of your own."""
+    feedback: Mapping[str, Any] | None
+    """Fields of `FeedbackConfig` that differ from its defaults; steps are counted over all envs."""
+    camera: str | None
+    """Of the labeler's frames; None: that of the checkpoint."""
+    checkpoint: str | None
+    """Of the preference model, or the official file of another scorer; None: the bundled one."""
+    device: str
+    """Where scorer and reward learner run, "auto" or as torch names it."""
+    preset: str
+    """Drawing quality, see `vlp_gym.scenes.renderer.PRESETS`."""
+    scorer: Mapping[str, Any] | None
+    """Settings of the labeler's scorer."""
+
+
 def build_fleet(
     makers: Sequence[EnvFunction],
     instructions: Sequence[str],
-    labeler: str | Labeler,
-    feedback: Any,
-    camera: str | None,
-    checkpoint: str | None,
-    device: str,
-    preset: str,
     kinds: Sequence[str] | None = None,
+    *,
+    labeler: str | Labeler = "vlp",
+    feedback: Mapping[str, Any] | None = None,
+    camera: str | None = None,
+    checkpoint: str | None = None,
+    device: str = "auto",
+    preset: str = "fast",
     scorer: Mapping[str, Any] | None = None,
 ) -> Fleet:
     """Return what a vector of envs needs, whatever kind of vector it is.
@@ -77,14 +97,14 @@ def build_fleet(
     Args:
         makers: one for each env, time limit and `SeededEpisodes` included.
         instructions: the sentence of each env.
-        labeler: as in `PreferenceReward`; so are the next five.
-        feedback: fields of `FeedbackConfig`.
-        camera: of the labeler's frames.
-        checkpoint: of the preference model.
-        device: where preference model and reward learner run.
-        preset: drawing quality.
         kinds: which envs are of one world, by name; None: those with the same sentence. Only segments of envs of one
             world and one sentence are compared.
+        labeler: this and what follows as in `FeedbackOptions`.
+        feedback: fields of `FeedbackConfig`.
+        camera: of the labeler's frames.
+        checkpoint: of the scorer.
+        device: where scorer and reward learner run.
+        preset: drawing quality.
         scorer: settings of the labeler's scorer.
 
     Raises:

@@ -40,6 +40,7 @@ PAPER = VLPConfig(
     heads=16,
     mlp_ratio=4,
     head=(512, 256),
+    aim=False,
     match_width=0,
 )
 """The paper's sizes."""

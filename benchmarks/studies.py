@@ -148,7 +148,7 @@ class Config:
 
     studies: tuple[str, ...] = tuple(STUDIES)
     steps: int = 300
-    """Gradient steps of a training; the bundled model had 1,000."""
+    """Gradient steps of a training; the bundled model had 1,200."""
     split: str = "paper-dev"
     start: Path = Path("data/start.safetensors")
     """Trained weights of the encoders (`python -m benchmarks.start_weights`)."""

@@ -54,8 +54,10 @@ def tiny_model(clip: str = "vlp-compact", seed: int = 0, **changes: object) -> V
     return VLP(tiny_config(clip, **changes)).eval()
 
 
-def tiny_checkpoint(folder: Path, seed: int = 0) -> Path:
+def tiny_checkpoint(folder: Path, seed: int = 0, **changes: object) -> Path:
     """Write a small checkpoint and return its folder."""
     view = View("corner4", SIZE_PX)
-    checkpoint = Checkpoint(tiny_model(seed=seed), view, 16, {"train_tasks": ["DoorOpen"]})
+    checkpoint = Checkpoint(
+        tiny_model(seed=seed, **changes), view, 16, {"train_tasks": ["DoorOpen"]}
+    )
     return checkpoint.save_pretrained(folder)

@@ -48,9 +48,9 @@ class VLPConfig:
     """Hidden layers of the score head; paper: (512, 256)."""
     score_head: Literal["linear", "sigmoid"] = "linear"
     """`linear`: any number; `sigmoid`: within (0, 1), as the published loss values suggest."""
-    aim: bool = False
+    aim: bool = True
     """Whether the score head also reads which way the sentence wants things moved, and how far they are that way
-    (ours): so that "open" and "close" turn one and the same clip round."""
+    (ours; False: the score is made as published)."""
     match_width: int = 64
     """Width in which what a clip shows and what a sentence speaks of are compared (ours); 0: no such comparison, the
     score is the head's alone, as published."""

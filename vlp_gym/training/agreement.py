@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.special import expit
 from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
 
@@ -60,6 +60,26 @@ class LabelQuality:
     phi: float
     n_pairs: int
 
+    @classmethod
+    def of(
+        cls, said: Bool[np.ndarray, " pairs"], right: Bool[np.ndarray, " pairs"]
+    ) -> "LabelQuality":
+        """Return the quality of what was said, where there is something to be right about.
+
+        >>> LabelQuality.of(np.array([True, True]), np.array([True, True])).phi
+        0.0
+        """
+        accuracy = float((said == right).mean())
+        one_sided = bool(right.all() or not right.any())
+        says_one_thing = bool(said.all() or not said.any())
+        return cls(
+            accuracy=accuracy,
+            constant=float(max(right.mean(), 1 - right.mean())),
+            balanced=accuracy if one_sided else float(balanced_accuracy_score(right, said)),
+            phi=0.0 if one_sided or says_one_thing else float(matthews_corrcoef(right, said)),
+            n_pairs=len(right),
+        )
+
 
 def label_quality(score: Scores, truth: Float[np.ndarray, " clips"], pairs: Pairs) -> LabelQuality:
     """Return the quality of the labels `score[second] > score[first]`.
@@ -68,17 +88,7 @@ def label_quality(score: Scores, truth: Float[np.ndarray, " clips"], pairs: Pair
         ValueError: the truth ties in every pair.
     """
     pairs, gap = _without_ties(truth, pairs)
-    label, right = score[pairs[:, 1]] > score[pairs[:, 0]], gap > 0
-    one_sided = bool(right.all() or not right.any())
-    return LabelQuality(
-        accuracy=float((label == right).mean()),
-        constant=float(max(right.mean(), 1 - right.mean())),
-        balanced=float(
-            (label == right).mean() if one_sided else balanced_accuracy_score(right, label)
-        ),
-        phi=float(matthews_corrcoef(right, label)),
-        n_pairs=len(pairs),
-    )
+    return LabelQuality.of(score[pairs[:, 1]] > score[pairs[:, 0]], gap > 0)
 
 
 @dataclass(frozen=True)

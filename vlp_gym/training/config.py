@@ -44,7 +44,7 @@ class TrainConfig:
     model: VLPConfig = field(default_factory=VLPConfig)
     view: View = View(DEFAULT_CAMERA, size_px=128)
     grid: FrameGrid = field(default_factory=FrameGrid)
-    steps: int = 1000
+    steps: int = 1200
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     tune: tuple[Tower, ...] = ("text",)

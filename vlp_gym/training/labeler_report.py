@@ -14,7 +14,6 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from rich.table import Table
 from scipy.stats import binomtest, spearmanr
-from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
 
 from vlp_gym.atomic import atomic_write_text
 from vlp_gym.data.trajectories import Trajectories
@@ -23,6 +22,7 @@ from vlp_gym.labelers.oracle import OracleLabeler
 from vlp_gym.labelers.score import ScoreLabeler
 from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.tasks.splits import find_split
+from vlp_gym.training.agreement import LabelQuality
 from vlp_gym.training.labelling import ORACLE, looking_labeler, named_scorer, task_of
 from vlp_gym.training.paper_protocol import PAPER_PAIRS, two_sets
 from vlp_gym.types import Labeler, Labels, Pair, Segment, Task
@@ -70,14 +70,13 @@ def pair_quality(
     if not told.any():
         return PairQuality(None, None, None, None, None, 0, None)
     said, right = label[told] > 0.5, gap[told] > 0
-    one_sided = bool(right.all() or not right.any())
+    quality = LabelQuality.of(said, right)
     n_right = int((said == right).sum())
-    accuracy = n_right / len(said)
     return PairQuality(
-        accuracy=accuracy,
-        constant=float(max(right.mean(), 1 - right.mean())),
-        balanced=accuracy if one_sided else float(balanced_accuracy_score(right, said)),
-        phi=0.0 if one_sided or len(set(said)) < 2 else float(matthews_corrcoef(right, said)),
+        accuracy=quality.accuracy,
+        constant=quality.constant,
+        balanced=quality.balanced,
+        phi=quality.phi,
         balance=float(said.mean()),
         n_labels=len(said),
         p_below_chance=float(binomtest(n_right, len(said), alternative="less").pvalue),

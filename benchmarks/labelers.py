@@ -4,7 +4,6 @@
 then settings of its scorer: `--labelers oracle "vlmrm alpha=1.0 checkpoint=clip.safetensors model=ViT-B-16-quickgelu"`.
 """
 
-import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,10 @@ from pathlib import Path
 import tyro
 
 from benchmarks.schema import RESULTS, Record, write_records
+from benchmarks.scorer_words import STAND_IN, ScorerWords
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.labeler_page import write_labeler_page
 from vlp_gym.training.labeler_report import LabeledTask, LabelerReport, ReportConfig, report
-
-STAND_IN = "stand-in"
-"""Part of the name of what stands in for a model of the paper; no number of the paper is set beside it."""
 
 LABEL_ACCURACY = {
     "vlp": (93, 100, 96, 100, 98),
@@ -62,12 +59,11 @@ class Config:
 
 def config_of(labeler: str, config: Config) -> ReportConfig:
     """Return the config of one labeler's report."""
-    name, *words = shlex.split(labeler)
-    checkpoint = next((w.partition("=")[2] for w in words if w.startswith("checkpoint=")), None)
+    asked = ScorerWords.read(labeler)
     return ReportConfig(
-        labeler=name,
-        checkpoint=checkpoint,
-        settings=tuple(word for word in words if not word.startswith("checkpoint=")),
+        labeler=asked.name,
+        checkpoint=asked.checkpoint,
+        settings=asked.settings,
         data=config.data,
         split=config.split,
         n_pairs=config.n_pairs,
@@ -120,12 +116,12 @@ def paper_of(
     task_name: str, labeler: str, found: LabelerReport, config: Config
 ) -> dict[str, float]:
     """Return what the paper prints for a labeler on a task; nothing for a stand-in."""
-    name, *words = shlex.split(labeler)
+    asked = ScorerWords.read(labeler)
+    name = asked.name
     if config.split != "paper" or STAND_IN in found.labeler:
         return {}
     if name == "vlmrm":
-        alpha = next((w.partition("=")[2] for w in words if w.startswith("alpha=")), "0.0")
-        name = f"vlmrm:{float(alpha)}"
+        name = f"vlmrm:{float(asked.values.get('alpha', 0.0))}"
     place = find_split("paper").test.index(task_name)
     printed: dict[str, float] = {}
     if name in LABEL_ACCURACY:

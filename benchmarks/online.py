@@ -2,15 +2,19 @@
 
 `python -m benchmarks.online` writes `results/online.json` and `results/online.png` from all runs that are finished.
 With `--tasks ButtonPress --seeds 0` it does a part; parts may run side by side and in any order. A stopped run goes on.
+`--scorers "vlmrm checkpoint=clip.safetensors alpha=0.5" "roboclip checkpoint=s3d.pth"` adds agents that a scorer pays,
+with files that you bring.
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import tyro
 
 from agents import pebble
+from benchmarks import scored_runs
 from benchmarks.pebble_runs import (
     NAMES,
     draw_success,
@@ -19,6 +23,7 @@ from benchmarks.pebble_runs import (
     settings,
 )
 from benchmarks.schema import RESULTS, Record, write_records
+from benchmarks.scorer_words import ScorerWords
 from vlp_gym.atomic import atomic_path
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.tasks.splits import find_split
@@ -41,11 +46,14 @@ class Config:
     """Where the runs are kept."""
     results: Path = RESULTS
     """Where the records and the figure go."""
+    scorers: tuple[str, ...] = ()
+    """Agents paid by a scorer, each its name and settings, NAME=VALUE, as in `benchmarks.labelers`."""
 
     def __post_init__(self) -> None:
         """Refuse tasks that the bundled model was trained on."""
         if not set(self.tasks) <= set(FIVE):
             raise ValueError(f"tasks must be of {', '.join(FIVE)}; got {', '.join(self.tasks)}")
+        scored_runs.check_names(self.scorers)
 
 
 class Run(NamedTuple):
@@ -76,6 +84,11 @@ def compare(config: Config) -> list[Record]:
     for each in runs_of(config):
         finished(each.config, each.folder)
         records = write(config)
+    for seed, task, scorer in product(config.seeds, config.tasks, config.scorers):
+        folder = config.runs / f"{task}-{ScorerWords.read(scorer).name}-reward-seed{seed}"
+        one = scored_runs.settings(config.base, task, scorer, seed, folder)
+        scored_runs.finished(one, folder)
+        records = write(config)
     return records
 
 
@@ -88,6 +101,8 @@ def write(config: Config) -> list[Record]:
     done = [each for each in runs_of(everything) if (each.folder / "result.json").exists()]
     done.sort(key=lambda each: (FIVE.index(each.task), list(NAMES).index(each.method), each.seed))
     records = [record_of(finished(each.config, each.folder)) for each in done]
+    scored = map(scored_runs.record_of, scored_runs.results_in(config.runs, config.base))
+    records = sorted([*records, *scored], key=lambda record: FIVE.index(record.task))
     write_records("online", records, config.results)
     draw(done, config.results / "online.png")
     return records

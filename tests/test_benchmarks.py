@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agents import pebble, run
-from benchmarks import demo, online, report, schema, scoring, studies, throughput
+from benchmarks import demo, online, report, schema, scored_runs, scoring, studies, throughput
 from benchmarks.pebble_runs import NAMES
 from benchmarks.schema import Record, read_records, write_records
 from vlp_gym.training.behaviours import BEHAVIOURS
@@ -181,6 +181,29 @@ def test_parts_of_the_online_comparison_add_up(tmp_path: Path) -> None:
     assert (tmp_path / "online.png").stat().st_size
     with pytest.raises(ValueError, match="tasks must be of"):
         online.Config(tasks=("DoorOpen",))
+
+
+def test_agents_that_a_scorer_pays_stand_beside_the_others(tmp_path: Path) -> None:
+    from tests.test_pebble import TINY
+
+    base = replace(TINY, steps=60, max_episode_steps=20, evaluate_every=60, final_episodes=1)
+    config = online.Config(
+        base, ("DoorClose",), ("env",), (1,), tmp_path / "runs", tmp_path,
+        scorers=("vlmrm checkpoint=bundled alpha=0.5",),
+    )  # fmt: skip
+    online.compare(config)
+    records = {record.method: record for record in online.compare(config)}  # nothing runs twice
+    assert set(records) == {"the simulator's reward", "reward of vlmrm:stand-in:vlp-compact"}
+    paid = scored_runs.settings(base, "DoorClose", config.scorers[0], 1, tmp_path)
+    assert paid.settings == ("alpha=0.5", "baseline=door") and paid.protocol == "metaworld"
+    folder = tmp_path / "runs" / "DoorClose-vlmrm-reward-seed1"
+    assert (folder / "result.json").exists()
+    # Without its name the run that is there stays in the table.
+    assert len(online.compare(replace(config, scorers=()))) == 2
+    with pytest.raises(ValueError, match="other steps"):
+        scored_runs.results_in(tmp_path / "runs", replace(base, steps=61))
+    with pytest.raises(ValueError, match="scorers must be of"):
+        replace(config, scorers=("clop",))
 
 
 def test_every_training_of_the_studies_has_one_folder_and_differs_from_the_base(

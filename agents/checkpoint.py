@@ -1,4 +1,4 @@
-"""All that an off-policy agent on a `vlp/*` env needs to go on bit for bit after a stop."""
+"""All that an agent of Stable-Baselines3 on `vlp/*` envs needs to go on bit for bit after a stop."""
 
 import random
 from collections.abc import Mapping
@@ -9,9 +9,11 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from vlp_gym.feedback.state_file import load_state, save_state
 from vlp_gym.sb3 import PreferenceVecEnv
@@ -19,38 +21,39 @@ from vlp_gym.wrappers.preference import PreferenceReward
 from vlp_gym.wrappers.score import ScoreReward
 from vlp_gym.wrappers.seeded import SeededEpisodes, find_layer, resume_episode
 
-World = gym.Env[Any, Any] | PreferenceVecEnv
+Envs = gym.Env[Any, Any] | PreferenceVecEnv | DummyVecEnv
 """What an agent acts in."""
 
 REPLAY = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
 """Arrays of SB3's replay buffer, each [rows, envs, ...]."""
 
 
-def save_agent(
-    folder: Path, agent: OffPolicyAlgorithm, env: World, extra: Mapping[str, Any]
-) -> None:
-    """Write the agent, its replay buffer, its env in mid-episode and every random generator.
+def save_agent(folder: Path, agent: BaseAlgorithm, env: Envs, extra: Mapping[str, Any]) -> None:
+    """Write the agent, its replay buffer if it has one, its env in mid-episode and every random generator.
 
     Args:
         folder: an empty folder.
         agent: between two calls of `learn`, when no step is half done.
-        env: what the agent acts in: a `PreferenceVecEnv`, or one env as `gym.make` returned it or in a `Monitor`.
+        env: what the agent acts in: a `PreferenceVecEnv`; or one env as `gym.make` returned it or in a `Monitor`, or a
+            `DummyVecEnv` of such.
         extra: what else the run wants back from `load_agent`: numbers, strings, lists, dicts.
     """
     agent.save(folder / "agent.zip")
-    save_replay(folder / "replay.npz", agent.replay_buffer)
+    if isinstance(agent, OffPolicyAlgorithm):
+        save_replay(folder / "replay.npz", agent.replay_buffer)
     state = {"env": env_state(env), "random": random_state(agent), "extra": dict(extra)}
     save_state(folder / "state.npz", state)
 
 
 def load_agent(
-    folder: Path, env: World, device: str = "auto", kind: Any = SAC
+    folder: Path, env: Envs, device: str = "auto", kind: Any = SAC
 ) -> tuple[Any, dict[str, Any]]:
     """Return the agent of a kind that `save_agent` wrote, on a freshly made `env`, and its `extra`."""
     state = load_state(folder / "state.npz")
     restore_env(env, state["env"])
     agent = kind.load(folder / "agent.zip", env=env, device=device, force_reset=False)
-    load_replay(folder / "replay.npz", agent.replay_buffer)
+    if isinstance(agent, OffPolicyAlgorithm):
+        load_replay(folder / "replay.npz", agent.replay_buffer)
     # Last: making the env and the networks has drawn random numbers.
     restore_random(agent, state["random"])
     return agent, state["extra"]
@@ -72,10 +75,12 @@ def load_replay(path: Path, replay: ReplayBuffer | None) -> None:
         replay.pos, replay.full = int(stored["position"]), bool(stored["full"])
 
 
-def env_state(env: World) -> dict[str, Any]:
+def env_state(env: Envs) -> dict[str, Any]:
     """Return where the wrappers of an env stand: its episode, its feedback, its statistics."""
     if isinstance(env, PreferenceVecEnv):
         return env.state_dict()
+    if isinstance(env, DummyVecEnv):
+        return {"envs": [env_state(each) for each in env.envs]}
     seeded = find_layer(env, SeededEpisodes)
     if seeded is None:
         raise ValueError(f"{env} has no SeededEpisodes wrapper; make it with vlp_gym or wrap it")
@@ -91,10 +96,14 @@ def env_state(env: World) -> dict[str, Any]:
     return state
 
 
-def restore_env(env: World, state: Mapping[str, Any]) -> None:
+def restore_env(env: Envs, state: Mapping[str, Any]) -> None:
     """Bring a freshly made env, or all of a vector, into the middle of the episode that `env_state` saw."""
     if isinstance(env, PreferenceVecEnv):
         env.load_state_dict(dict(state))
+        return
+    if isinstance(env, DummyVecEnv):
+        for each, of_each in zip(env.envs, state["envs"], strict=True):
+            restore_env(each, of_each)
         return
     resume_episode(env, state["episode"])
     preference, monitor = find_layer(env, PreferenceReward), find_layer(env, Monitor)
@@ -109,7 +118,7 @@ def restore_env(env: World, state: Mapping[str, Any]) -> None:
         monitor.needs_reset = False
 
 
-def random_state(agent: OffPolicyAlgorithm) -> dict[str, Any]:
+def random_state(agent: BaseAlgorithm) -> dict[str, Any]:
     """Return the state of every generator that SB3 draws from: Python's, NumPy's, torch's, the space's."""
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -122,7 +131,7 @@ def random_state(agent: OffPolicyAlgorithm) -> dict[str, Any]:
     }
 
 
-def restore_random(agent: OffPolicyAlgorithm, state: Mapping[str, Any]) -> None:
+def restore_random(agent: BaseAlgorithm, state: Mapping[str, Any]) -> None:
     """Put every generator back into the state that `random_state` saw."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))

@@ -21,7 +21,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv
 
 import vlp_gym  # noqa: F401  registers vlp/*
 from agents import run
-from agents.checkpoint import World, load_agent, save_agent
+from agents.checkpoint import load_agent, save_agent
 from agents.command_line import command_line
 from agents.evaluation import Policy, evaluate, record_frames
 from agents.journal import Journal
@@ -34,6 +34,9 @@ from vlp_gym.sb3 import PreferenceVecEnv, RelabelReplay, make_vec_env
 from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.video import write_video
 from vlp_gym.wrappers.shared import SharedFeedback
+
+World = gym.Env[Any, Any] | PreferenceVecEnv
+"""What the agent acts in."""
 
 
 @dataclass(frozen=True)

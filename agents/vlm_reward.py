@@ -6,7 +6,7 @@ Stable-Baselines3's, untouched, with the settings that the papers print.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -190,6 +190,16 @@ def make_env(config: Config, reward: str | None = None) -> gym.Env[Any, Any]:
     return TimeAwareObservation(env, normalize_time=True) if protocol.tells_time else env
 
 
+def make_envs(config: Config) -> DummyVecEnv:
+    """Return the envs that the agent learns in, which share a scorer."""
+    makers: list[Any] = [partial(make_env, config)] * protocol_of(config).n_envs
+    return DummyVecEnv([partial(_watched, maker) for maker in makers])
+
+
+def _watched(make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
+    return Monitor(make())
+
+
 def make_agent(config: Config, envs: Any) -> BaseAlgorithm:
     """Return an untrained agent."""
     protocol = protocol_of(config)
@@ -217,40 +227,27 @@ def learn(config: Config) -> dict[str, Any]:
     """Start a run and return its result."""
     torch.set_num_threads(config.threads)
     folder = run.new_run_folder(config.out, name_of(config))
-    envs = [Monitor(make_env(config)) for _ in range(protocol_of(config).n_envs)]
-    agent = make_agent(config, DummyVecEnv([partial(_same, env) for env in envs]))
+    envs = make_envs(config)
+    agent = make_agent(config, envs)
     run.write_config(folder, config)
-    return _learn(config, folder, agent, envs[0], Journal())
+    return _learn(config, folder, agent, envs, Journal())
 
 
 def go_on(folder: Path) -> dict[str, Any]:
-    """Go on with a run of one env from its last checkpoint, as if it had never stopped; return its result.
-
-    Raises:
-        ValueError: the run has several envs (RoboCLIP's PPO); start it again.
-    """
+    """Go on with a run from its last checkpoint, as if it had never stopped; return its result."""
     config = run.read_config(folder, Config)
-    kind = protocol_of(config).algorithm
-    if not issubclass(kind, OffPolicyAlgorithm):
-        raise ValueError(
-            f"{folder} is a run of {kind.__name__} in several envs, which cannot be resumed"
-        )
     torch.set_num_threads(config.threads)
-    env = Monitor(make_env(config))
-    agent, journal = load_agent(run.last_checkpoint(folder), env, config.device, kind)
-    return _learn(config, folder, agent, env, Journal(**journal))
-
-
-def _same(env: gym.Env[Any, Any]) -> gym.Env[Any, Any]:
-    return env
+    envs, kind = make_envs(config), protocol_of(config).algorithm
+    agent, journal = load_agent(run.last_checkpoint(folder), envs, config.device, kind)
+    return _learn(config, folder, agent, envs, Journal(**journal))
 
 
 def _learn(
-    config: Config, folder: Path, agent: BaseAlgorithm, env: gym.Env[Any, Any], journal: Journal
+    config: Config, folder: Path, agent: BaseAlgorithm, envs: DummyVecEnv, journal: Journal
 ) -> dict[str, Any]:
     started = time.perf_counter() - journal.seconds
     judge, steps = make_env(config, "env"), steps_of(config)
-    scorer = env.get_wrapper_attr("scorer")
+    (scorer,) = envs.get_attr("scorer", indices=[0])
     agent.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
     progress = Progress(steps, None, config.quiet)
     callbacks = [WholeRun(steps), ScoreRollouts(), progress]
@@ -273,15 +270,12 @@ def _learn(
             stop = min(steps, (begin // config.evaluate_every + 1) * config.evaluate_every)
             agent.learn(stop - begin, callbacks, reset_num_timesteps=False)
             measure()
-            if isinstance(agent, OffPolicyAlgorithm):
-                write = partial(save_agent, agent=agent, env=env, extra=asdict(journal))
-                run.save_checkpoint(folder, agent.num_timesteps, write)
-            else:
-                agent.save(folder / "agent.zip")
+            write = partial(save_agent, agent=agent, env=envs, extra=asdict(journal))
+            run.save_checkpoint(folder, agent.num_timesteps, write)
     judge.close()
     result = {
         "env": config.env,
-        "instruction": env.get_wrapper_attr("task").instruction,
+        "instruction": envs.get_attr("task", indices=[0])[0].instruction,
         "scorer": scorer.name,
         "sha256": getattr(scorer, "sha256", {}),
         "seed": config.seed,

@@ -76,6 +76,14 @@ def without_times(value: Any) -> Any:
     return repr(value.tolist()) if isinstance(value, np.ndarray) else repr(value)
 
 
+def saved_state(checkpoint: Path) -> Any:
+    """Return the state of a checkpoint such that it can be compared."""
+    state = without_times(load_state(checkpoint / "state.npz"))
+    # The type checker of these tests draws from Python's generator; nothing of a run does.
+    del state["random"]["python"]
+    return state
+
+
 def assert_same_end(first: Path, second: Path) -> None:
     ends = [run.last_checkpoint(folder) for folder in (first, second)]
     assert ends[0].name == ends[1].name
@@ -86,10 +94,7 @@ def assert_same_end(first: Path, second: Path) -> None:
     replays = [np.load(end / "replay.npz") for end in ends]
     for name in replays[0].files:
         np.testing.assert_array_equal(replays[0][name], replays[1][name], err_msg=name)
-    states = [without_times(load_state(end / "state.npz")) for end in ends]
-    for state in states:
-        # The type checker of these tests draws from Python's generator; nothing of a run does.
-        del state["random"]["python"]
+    states = [saved_state(end) for end in ends]
     for part in states[0]:
         assert states[0][part] == states[1][part], f"{part} differs"
     tables = [LabelTable.load(folder / "labels.parquet") for folder in (first, second)]

@@ -12,7 +12,7 @@ from agents import run, vlm_reward
 from agents.sac import SacConfig, make_sac
 from agents.vlm_reward import PROTOCOLS, Config, make_agent, make_env, protocol_of
 from tests.official import write_s3d
-from tests.test_pebble import Killed, stop_after_checkpoint
+from tests.test_pebble import Killed, saved_state, stop_after_checkpoint
 from vlp_gym.errors import UnknownNameError
 from vlp_gym.feedback.state_file import load_state
 
@@ -68,7 +68,7 @@ def test_a_run_says_who_paid_and_goes_on_after_a_stop(
         with pytest.raises(Killed):
             vlm_reward.learn(replace(TINY, out=tmp_path / "stopped"))
     state = load_state(run.last_checkpoint(tmp_path / "stopped") / "state.npz")
-    assert state["env"]["scored"]["first"] is not None  # in the middle of an episode
+    assert state["env"]["envs"][0]["scored"]["first"] is not None  # in the middle of an episode
     vlm_reward.go_on(tmp_path / "stopped")
     ends = [np.load(run.last_checkpoint(tmp_path / n) / "replay.npz") for n in ("whole", "stopped")]
     for name in ("rewards", "observations", "actions"):
@@ -104,7 +104,9 @@ def test_humanoids_have_no_success_and_none_is_made_up(tmp_path: Path) -> None:
     assert result["after"]["success"] is None and result["after"]["env_return"] > 0
 
 
-def test_roboclips_protocol_pays_whole_episodes(tmp_path: Path) -> None:
+def test_roboclips_protocol_pays_whole_episodes_and_goes_on_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights, words = write_s3d(tmp_path)
     settings = (f"vocabulary={words}", "picture_px=[32, 32]", "n_frames=4", "keeps_last=false")
     config = Config(
@@ -113,19 +115,26 @@ def test_roboclips_protocol_pays_whole_episodes(tmp_path: Path) -> None:
         checkpoint=str(weights),
         settings=settings,
         instruction="robot closing green drawer",
-        steps=1_024,
-        evaluate_every=1_024,
+        steps=2 * 8 * 50,
+        evaluate_every=8 * 50,
         evaluation_episodes=1,
         device="cpu",
         quiet=True,
-        out=tmp_path / "run",
+        overrides={"n_steps": 50, "batch_size": 80},  # checkpoints in the middle of episodes
     )
-    result = vlm_reward.learn(config)
+    result = vlm_reward.learn(replace(config, out=tmp_path / "whole"))
     assert result["sha256"].keys() == {"checkpoint", "vocabulary"}
-    assert result["after"]["step"] == 1_024
-    assert (tmp_path / "run" / "agent.zip").stat().st_size
-    with pytest.raises(ValueError, match="cannot be resumed"):
-        vlm_reward.go_on(tmp_path / "run")
+    assert result["after"]["step"] == 2 * 8 * 50
+    with monkeypatch.context() as patch:
+        stop_after_checkpoint(patch, 8 * 50)
+        with pytest.raises(Killed):
+            vlm_reward.learn(replace(config, out=tmp_path / "stopped"))
+    vlm_reward.go_on(tmp_path / "stopped")
+    ends = [run.last_checkpoint(tmp_path / name) for name in ("whole", "stopped")]
+    assert saved_state(ends[0]) == saved_state(ends[1])
+    agents = [PPO.load(end / "agent.zip") for end in ends]
+    for one, other in zip(*(agent.policy.parameters() for agent in agents), strict=True):
+        assert one.equal(other)
     env = make_env(config)
     env.reset(seed=0)
     rewards = [env.step(env.action_space.sample())[1] for _ in range(128)]

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.utils.env_checker import data_equivalence
-from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers import TimeAwareObservation, TimeLimit
 from numpy.typing import NDArray
 
 WrapperT = TypeVar("WrapperT", bound=gym.Wrapper[Any, Any, Any, Any])
@@ -114,7 +114,7 @@ def resume_episode(env: gym.Env[Any, Any], state: EpisodeState) -> Any:
     """Resume the episode of a whole stack of wrappers and return its present observation.
 
     The stack is reset first, so that every wrapper in it has seen a reset; load the states of other wrappers
-    afterwards. Then the env below repeats its episode, and the time limit is told how much of it has passed.
+    afterwards. Then the env below repeats its episode, and whoever counts its steps is told how many there were.
 
     Raises:
         ValueError: the stack has no `SeededEpisodes`.
@@ -128,6 +128,8 @@ def resume_episode(env: gym.Env[Any, Any], state: EpisodeState) -> Any:
     for layer in _layers(env):
         if isinstance(layer, TimeLimit):
             layer._elapsed_steps = len(state["actions"])  # type: ignore[assignment]
+        if isinstance(layer, TimeAwareObservation):
+            layer.timesteps = len(state["actions"])
     return obs
 
 

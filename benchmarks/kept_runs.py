@@ -3,12 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from agents import run
 
-ConfigT = TypeVar("ConfigT")
+ConfigT = TypeVar("ConfigT", bound=Any)
 
 
 def finished(
@@ -25,7 +26,7 @@ def finished(
         folder: where it is kept.
         learn: does a new run.
         go_on: goes on with a stopped one.
-        deciding: returns a config less what decides none of a run's numbers.
+        deciding: returns a config less what decides none of a run's numbers; its folder (`out`) is left out already.
 
     Raises:
         ValueError: the folder holds a run of other settings.
@@ -47,7 +48,8 @@ def check_same(config: ConfigT, folder: Path, deciding: Callable[[ConfigT], Conf
     Raises:
         ValueError: the folder holds another run.
     """
-    if deciding(run.read_config(folder, type(config))) != deciding(config):
+    there = deciding(run.read_config(folder, type(config)))
+    if replace(there, out=None) != replace(deciding(config), out=None):
         raise ValueError(
             f"{folder} holds a run with other settings; remove it or name other --runs"
         )

@@ -168,6 +168,15 @@ def test_feedback_is_no_setting_of_an_agent_that_the_simulator_pays(compared: de
         demo.compare(other)
 
 
+def test_runs_are_found_again_by_another_path(
+    compared: demo.Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = demo.compare(compared)
+    monkeypatch.chdir(compared.runs)
+    again = demo.compare(replace(compared, runs=Path()))
+    assert [record.seconds for record in again] == [record.seconds for record in records]
+
+
 def test_parts_of_the_online_comparison_add_up(tmp_path: Path) -> None:
     from tests.test_pebble import TINY
 

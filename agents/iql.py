@@ -1,8 +1,9 @@
 """IQL: offline reinforcement learning from a reward, without ever asking a value of an action that was not taken.
 
 `python -m agents.iql --data data/mtvlp-0/ButtonPress.npz --seeds 0 1 2` learns from the simulator's reward: the
-yardstick of what preferences are worth. Implicit Q-Learning is Kostrikov et al., 2021; the details are those of
-jhejna/cpl and jhejna/inverse-preference-learning (`IPL` below), on whose update P-IQL builds.
+yardstick of what preferences are worth. `--scores FILE` pays what a vision-language model says instead. Implicit
+Q-Learning is Kostrikov et al., 2021; the details are those of jhejna/cpl and jhejna/inverse-preference-learning (`IPL`
+below), on whose update P-IQL builds.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from agents.pair_batches import on
 from vlp_gym.data.transitions import Transitions
 from vlp_gym.labelers.regret import ValueFunction
 from vlp_gym.models.device import resolve_device
+from vlp_gym.training.scored_steps import paid_by
 
 RewardNorm = Literal["none", "zscore", "minmax"]
 
@@ -56,6 +58,8 @@ class Config(Options):
 
     data: Path
     """A `<Task>.npz` of `vlp collect`, or `minari:ID`."""
+    scores: Path | None = None
+    """What a scorer says of every step, a file of `vlp score`: then it pays, not the simulator (VLP, table 3)."""
     behaviours: tuple[str, ...] = ()
     """Only episodes of these behaviours; empty: of all."""
     steps: int = 500_000
@@ -236,8 +240,10 @@ class IQL:
 
 def make(config: Config) -> IQL:
     """Return an untrained agent of a config, its data read and checked."""
-    data = read_trajectories(str(config.data)).with_behaviours(*config.behaviours)
-    return IQL(config, Transitions.of_trajectories(data))
+    data = read_trajectories(str(config.data))
+    if config.scores is not None:
+        data = paid_by(config.scores, data)
+    return IQL(config, Transitions.of_trajectories(data.with_behaviours(*config.behaviours)))
 
 
 if __name__ == "__main__":

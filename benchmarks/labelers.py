@@ -10,33 +10,12 @@ from pathlib import Path
 
 import tyro
 
+from benchmarks.paper import CORRELATION, LABEL_ACCURACY
 from benchmarks.schema import RESULTS, Record, write_records
 from benchmarks.scorer_words import STAND_IN, ScorerWords
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.labeler_page import write_labeler_page
 from vlp_gym.training.labeler_report import LabeledTask, LabelerReport, ReportConfig, report
-
-LABEL_ACCURACY = {
-    "vlp": (93, 100, 96, 100, 98),
-    "clip": (53, 49, 66, 38, 81),
-    "vlmrm:0.0": (62, 59, 65, 25, 88),
-    "vlmrm:1.0": (41, 10, 58, 65, 16),
-    "r3m": (91, 98, 66, 98, 72),
-    "vip": (40, 57, 49, 100, 88),
-    "liv": (62, 97, 39, 97, 16),
-    "roboclip": (46, 61, 43, 63, 49),
-}
-"""VLP, table 15, in percent, in the order of the split "paper"."""
-CORRELATION = {
-    "vlp": (0.581, 1.000, 0.438, 1.000, 0.571),
-    "clip": (0.127, -0.309, -0.151, -0.301, 0.336),
-    "vlmrm:0.0": (0.153, -0.152, -0.137, -0.291, 0.405),
-    "vlmrm:1.0": (-0.082, -0.492, -0.031, 0.084, -0.333),
-    "r3m": (0.313, 0.735, -0.106, 0.676, 0.411),
-    "vip": (0.204, 0.125, 0.043, 0.851, 0.725),
-    "liv": (-0.281, 0.600, 0.052, 0.563, -0.568),
-}
-"""VLP, table 5."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +95,9 @@ def paper_of(
     task_name: str, labeler: str, found: LabelerReport, config: Config
 ) -> dict[str, float]:
     """Return what the paper prints for a labeler on a task; nothing for a stand-in."""
-    asked = ScorerWords.read(labeler)
-    name = asked.name
+    name = ScorerWords.read(labeler).printed
     if config.split != "paper" or STAND_IN in found.labeler:
         return {}
-    if name == "vlmrm":
-        name = f"vlmrm:{float(asked.values.get('alpha', 0.0))}"
     place = find_split("paper").test.index(task_name)
     printed: dict[str, float] = {}
     if name in LABEL_ACCURACY:

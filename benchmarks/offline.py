@@ -3,9 +3,12 @@
 `python -m benchmarks.offline` writes `results/offline.json` from all trainings that are finished; all seeds of one are
 trained together. With `--tasks ButtonPress --methods cpl` it does a part, in any order. A stopped training goes on.
 IQL on the simulator's reward and cloning (BC), which ask nobody, stand beside them as yardsticks.
+`--scorers "clip checkpoint=clip.safetensors"` adds what VLP compares itself with in tables 3 and 4: IQL on a scorer's
+reward, and P-IQL on its labels.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,33 +18,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import tyro
 
-from agents import cpl, ipl, iql, offline, piql
+from agents import cpl, ipl, iql, offline, piql, run
 from agents.learning import Learner
 from agents.statistics import bootstrap_interval, interquartile_mean
 from benchmarks import kept_runs
+from benchmarks.paper import LABEL_ACCURACY, success_of
 from benchmarks.schema import RESULTS, Record, write_records
+from benchmarks.scorer_words import ScorerWords, check_scorers
 from vlp_gym.feedback.table import LabelTable
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.collect import CollectConfig, collect
 from vlp_gym.training.labelling import LabelConfig, label
+from vlp_gym.training.scored_steps import ScoreConfig, score
 
 FIVE = find_split("paper").test
 LABELS = {"oracle": "scripted labels", "vlp": "labels of VLP"}
 ALGORITHMS = {"piql": "P-IQL", "ipl": "IPL", "cpl": "CPL"}
 YARDSTICKS = {"iql": "IQL on the simulator's reward", "bc": "BC of the segments, no labels"}
 METHODS = (*ALGORITHMS, *YARDSTICKS)
-
-PAPER = {
-    ("piql", "oracle"): (72.6, 79.2, 49.3, 51.1, 62.4),
-    ("piql", "vlp"): (90.1, 79.2, 64.9, 51.1, 69.7),
-    ("ipl", "oracle"): (50.6, 61.5, 64.3, 45.4, 54.1),
-    ("ipl", "vlp"): (56.0, 61.5, 63.2, 45.4, 61.4),
-    ("cpl", "oracle"): (74.5, 98.5, 45.6, 80.0, 91.6),
-    ("cpl", "vlp"): (83.9, 98.5, 57.5, 80.0, 99.1),
-}
-"""Success in percent on the five tasks in alphabetical order (VLP, table 2)."""
-PAPER_LABELS = (93, 100, 96, 100, 98)
-"""Accuracy of VLP's labels in percent (VLP, table 15)."""
 
 PROTOCOL = "papers' protocol"
 LAST = "mean of the last"
@@ -80,6 +74,8 @@ class Config:
     tasks: tuple[str, ...] = FIVE
     methods: tuple[str, ...] = METHODS
     labels: tuple[str, ...] = tuple(LABELS)
+    scorers: tuple[str, ...] = ()
+    """Other vision-language models, each its name and settings, NAME=VALUE; they stay in the table once named."""
     seeds: tuple[int, ...] = (0, 1, 2)
     scale: Scale = Scale()
     data: Path = Path("data/mtvlp-0")
@@ -95,6 +91,7 @@ class Config:
         for name, known in (("tasks", FIVE), ("methods", METHODS), ("labels", tuple(LABELS))):
             if not set(getattr(self, name)) <= set(known):
                 raise ValueError(f"{name} must be of {', '.join(known)}; got {getattr(self, name)}")
+        check_scorers(self.scorers)
 
 
 class Training(NamedTuple):
@@ -102,38 +99,84 @@ class Training(NamedTuple):
 
     task: str
     method: str
-    labels: str | None
+    judge: str | None
+    """Who labels or pays: a name in `LABELS`, or a scorer as it was named; None: the simulator, or nobody."""
     folder: Path
 
 
 def trainings(config: Config) -> list[Training]:
     """Return the trainings of a config, one task after the other within a method."""
-    found = []
+    judges: list[tuple[str, str | None]] = []
     for method in config.methods:
-        for labels in config.labels if method in ALGORITHMS else (None,):
-            for task in config.tasks:
-                name = f"{task}-{method}" + (f"-{labels}" if labels else "")
-                found.append(Training(task, method, labels, config.runs / name))
-    return found
+        judges += [
+            (method, labels) for labels in (config.labels if method in ALGORITHMS else (None,))
+        ]
+    for scorer in config.scorers:
+        judges += [(method, scorer) for method in methods_of(scorer)]
+    return [
+        Training(task, method, judge, config.runs / "-".join([task, method, *folder_words(judge)]))
+        for method, judge in judges
+        for task in config.tasks
+    ]
 
 
-def label_table(config: Config, task: str, labels: str) -> Path:
+def methods_of(scorer: str) -> tuple[str, ...]:
+    """Return what is done with a scorer; one of whole clips has no reward for a step."""
+    return ("piql",) if ScorerWords.read(scorer).name in ("roboclip", "vlp") else ("iql", "piql")
+
+
+def folder_words(judge: str | None) -> list[str]:
+    """Return what the name of a folder says of a judge.
+
+    >>> folder_words("vlmrm checkpoint=a/b.pt alpha=0.5")
+    ['vlmrm', 'alpha-0-5']
+    """
+    if judge is None:
+        return []
+    asked = ScorerWords.read(judge)
+    return [asked.name, *(re.sub(r"\W+", "-", each) for each in asked.settings)]
+
+
+def label_table(config: Config, task: str, judge: str) -> Path:
     """Return the labelled pairs of a task, drawn as the paper draws them; made where they are missing."""
-    data, out = config.data / f"{task}.npz", config.runs / "labels" / f"{task}-{labels}.parquet"
-    if not data.exists():
-        collect(CollectConfig("mtvlp", config.data, tasks=FIVE, workers=1))
+    data, asked = trajectories(config, task), ScorerWords.read(judge)
+    out = config.runs / "labels" / f"{'-'.join([task, *folder_words(judge)])}.parquet"
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
-        asked: Any = labels
+        checkpoint = None if asked.checkpoint is None else Path(asked.checkpoint)
         label(
-            LabelConfig(data, out, labeler=asked, soft=False, pairs="kmeans", device=config.device)
+            LabelConfig(
+                data, out, labeler=asked.name, soft=False, pairs="kmeans", checkpoint=checkpoint,
+                settings=asked.settings, device=config.device,
+            )
+        )  # fmt: skip
+    return out
+
+
+def score_file(config: Config, task: str, judge: str) -> Path:
+    """Return what a scorer says of every step of a task's trajectories; made where it is missing."""
+    data, asked = trajectories(config, task), ScorerWords.read(judge)
+    out = config.runs / "scores" / f"{'-'.join([task, *folder_words(judge)])}.npz"
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint = None if asked.checkpoint is None else Path(asked.checkpoint)
+        score(
+            ScoreConfig(data, asked.name, checkpoint, asked.settings, device=config.device, out=out)
         )
     return out
 
 
+def trajectories(config: Config, task: str) -> Path:
+    """Return the trajectories of a task; collected where they are missing."""
+    data = config.data / f"{task}.npz"
+    if not data.exists():
+        collect(CollectConfig("mtvlp", config.data, tasks=FIVE, workers=1))
+    return data
+
+
 def settings(config: Config, each: Training) -> tuple[Any, Callable[[Any], Learner]]:
     """Return the config of a training, and what makes its agent."""
-    scale, data = config.scale, config.data / f"{each.task}.npz"
+    scale, data = config.scale, trajectories(config, each.task)
     hidden = (scale.width, scale.width)
     shared: dict[str, Any] = {
         "seeds": config.seeds, "steps": scale.steps, "evaluate_every": scale.evaluate_every,
@@ -141,11 +184,12 @@ def settings(config: Config, each: Training) -> tuple[Any, Callable[[Any], Learn
         "n_last": scale.n_last, "video_episodes": 0, "device": config.device, "threads": config.threads,
         "quiet": True, "out": each.folder,
     }  # fmt: skip
-    pairs = label_table(config, each.task, each.labels or "oracle")
-    of_pairs = {**shared, "pairs": pairs, "trajectories": data}
     core = iql.IQLConfig(hidden=hidden, learning_rate=scale.learning_rate)
     if each.method == "iql":
-        return iql.Config(data=data, iql=core, **shared), iql.make
+        scores = None if each.judge is None else score_file(config, each.task, each.judge)
+        return iql.Config(data=data, scores=scores, iql=core, **shared), iql.make
+    pairs = label_table(config, each.task, each.judge or "oracle")
+    of_pairs = {**shared, "pairs": pairs, "trajectories": data}
     if each.method == "piql":
         return piql.Config(
             iql=core, reward_hidden=hidden, reward_steps=scale.steps // 2, batch_size=scale.pairs // 2, **of_pairs
@@ -176,6 +220,7 @@ def _deciding(config: Any) -> Any:
 def compare(config: Config) -> list[Record]:
     """Train what is missing and write, after every training, all that is finished."""
     records: list[Record] = []
+    remember_scorers(config)
     for each in trainings(config):
         finished(config, each)
         records = write(config)
@@ -184,20 +229,35 @@ def compare(config: Config) -> list[Record]:
 
 def write(config: Config) -> list[Record]:
     """Write the records of every finished training on disk, and a mean of every method that has all tasks."""
-    everything = replace(config, tasks=FIVE, methods=METHODS, labels=tuple(LABELS))
+    everything = replace(
+        config, tasks=FIVE, methods=METHODS, labels=tuple(LABELS), scorers=known_scorers(config)
+    )
     records = []
     by_method: dict[tuple[str, str | None], list[tuple[Training, dict[str, Any]]]] = {}
     for each in trainings(everything):
         path = each.folder / "result.json"
         if path.exists():
             result = json.loads(path.read_text(encoding="utf-8"))
-            by_method.setdefault((each.method, each.labels), []).append((each, result))
-    for (method, labels), done in by_method.items():
+            by_method.setdefault((each.method, each.judge), []).append((each, result))
+    for (method, judge), done in by_method.items():
         records += [record_of(config, each, result) for each, result in done]
         if len(done) == len(FIVE):
-            records.append(mean_of(config, method, labels, [result for _, result in done]))
+            records.append(mean_of(config, method, judge, [result for _, result in done]))
     write_records("offline", records, config.results)
     return records
+
+
+def known_scorers(config: Config) -> tuple[str, ...]:
+    """Return the scorers of a config and those of earlier calls."""
+    path = config.runs / "scorers.json"
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return tuple(dict.fromkeys([*earlier, *config.scorers]))
+
+
+def remember_scorers(config: Config) -> None:
+    """Write down the scorers of a config, so that a later call has their rows."""
+    if config.scorers:
+        run.write_json(config.runs / "scorers.json", known_scorers(config))
 
 
 def record_of(config: Config, each: Training, result: dict[str, Any]) -> Record:
@@ -209,21 +269,21 @@ def record_of(config: Config, each: Training, result: dict[str, Any]) -> Record:
         "at the last": success["last"],
         "untrained": result["before"]["success"],
     }
-    paper = {}
-    if each.labels is not None:
-        place = FIVE.index(each.task)
-        metrics["label accuracy"] = accuracy_of(label_table(config, each.task, each.labels))
-        paper[PROTOCOL] = PAPER[each.method, each.labels][place] / 100
-        if each.labels == "vlp":
-            paper["label accuracy"] = PAPER_LABELS[place] / 100
+    place = FIVE.index(each.task)
+    if each.judge is not None and each.method != "iql":
+        metrics["label accuracy"] = accuracy_of(label_table(config, each.task, each.judge))
+    printed = success_of(each.method, each.judge)
+    paper = {} if printed is None else {PROTOCOL: printed[place] / 100}
+    if each.judge == "vlp":
+        paper["label accuracy"] = LABEL_ACCURACY["vlp"][place] / 100
     return Record(
-        task=each.task, method=name_of(each.method, each.labels), metrics=metrics, seconds=result["seconds"],
+        task=each.task, method=name_of(each.method, each.judge), metrics=metrics, seconds=result["seconds"],
         scale=scale_of(config), paper=paper, **provenance(result),
     )  # fmt: skip
 
 
 def mean_of(
-    config: Config, method: str, labels: str | None, results: Sequence[dict[str, Any]]
+    config: Config, method: str, judge: str | None, results: Sequence[dict[str, Any]]
 ) -> Record:
     """Return the mean over tasks, and of all seeds and tasks the mean of the middle half with its interval."""
     per_seed = np.array([result["success"]["per_seed"] for result in results])
@@ -237,19 +297,24 @@ def mean_of(
         "95 % from": low,
         "95 % to": high,
     }
-    paper = {PROTOCOL: float(np.mean(PAPER[method, labels])) / 100} if labels is not None else {}
+    printed = success_of(method, judge)
+    paper = {} if printed is None else {PROTOCOL: float(np.mean(printed)) / 100}
     return Record(
-        task="mean of 5", method=name_of(method, labels), metrics=metrics,
+        task="mean of 5", method=name_of(method, judge), metrics=metrics,
         seconds=sum(result["seconds"] for result in results), scale=scale_of(config), paper=paper,
         **provenance(results[-1]),
     )  # fmt: skip
 
 
-def name_of(method: str, labels: str | None) -> str:
-    """Return what a method is called in the table."""
-    if labels is None:
+def name_of(method: str, judge: str | None) -> str:
+    """Return what a method is called in the table; a stand-in is named as one."""
+    if judge is None:
         return YARDSTICKS[method]
-    return f"{ALGORITHMS[method]}, {LABELS[labels]}"
+    if judge in LABELS:
+        return f"{ALGORITHMS[method]}, {LABELS[judge]}"
+    asked = ScorerWords.read(judge)
+    who = f"{asked.printed}{' (stand-in)' if asked.is_stand_in else ''}"
+    return f"IQL on the reward of {who}" if method == "iql" else f"P-IQL, labels of {who}"
 
 
 def scale_of(config: Config) -> str:

@@ -23,7 +23,7 @@ from benchmarks.pebble_runs import (
     settings,
 )
 from benchmarks.schema import RESULTS, Record, write_records
-from benchmarks.scorer_words import ScorerWords
+from benchmarks.scorer_words import ScorerWords, check_scorers
 from vlp_gym.atomic import atomic_path
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.tasks.splits import find_split
@@ -53,7 +53,7 @@ class Config:
         """Refuse tasks that the bundled model was trained on."""
         if not set(self.tasks) <= set(FIVE):
             raise ValueError(f"tasks must be of {', '.join(FIVE)}; got {', '.join(self.tasks)}")
-        scored_runs.check_names(self.scorers)
+        check_scorers(self.scorers)
 
 
 class Run(NamedTuple):

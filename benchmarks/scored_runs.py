@@ -9,7 +9,6 @@ from agents import pebble, run, vlm_reward
 from benchmarks import kept_runs
 from benchmarks.schema import Record
 from benchmarks.scorer_words import STAND_IN, ScorerWords
-from vlp_gym.scorers import SCORERS
 from vlp_gym.tasks.instructions import baseline_of
 
 
@@ -89,14 +88,3 @@ def record_of(result: dict[str, Any]) -> Record:
         seconds=after["seconds"],
         **{name: result[name] for name in ("commit", "machine", "versions")},
     )
-
-
-def check_names(scorers: tuple[str, ...]) -> None:
-    """Refuse scorers that there are none of.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    names = [ScorerWords.read(each).name for each in scorers]
-    if not set(names) <= set(SCORERS):
-        raise ValueError(f"scorers must be of {', '.join(SCORERS)}; got {', '.join(names)}")

@@ -3,7 +3,7 @@
 import shlex
 from typing import Any, NamedTuple
 
-from vlp_gym.scorers import parse_settings
+from vlp_gym.scorers import SCORERS, parse_settings
 
 STAND_IN = "stand-in"
 """Part of the name of what stands in for a model of the paper; no number of the paper is set beside it."""
@@ -33,6 +33,33 @@ class ScorerWords(NamedTuple):
         return cls(name, checkpoint, settings)
 
     @property
+    def is_stand_in(self) -> bool:
+        """Whether our own encoder stands in for the published weights."""
+        return self.checkpoint == "bundled"
+
+    @property
+    def printed(self) -> str:
+        """What VLP's tables call the scorer: its name, of VLM-RM with its alpha.
+
+        >>> ScorerWords.read("vlmrm alpha=1").printed
+        'vlmrm:1.0'
+        """
+        if self.name != "vlmrm":
+            return self.name
+        return f"vlmrm:{float(self.values.get('alpha', 0.0))}"
+
+    @property
     def values(self) -> dict[str, Any]:
         """The settings, read."""
         return parse_settings(self.settings)
+
+
+def check_scorers(scorers: tuple[str, ...]) -> None:
+    """Refuse scorers that there are none of.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    names = [ScorerWords.read(each).name for each in scorers]
+    if not set(names) <= set(SCORERS):
+        raise ValueError(f"scorers must be of {', '.join(SCORERS)}; got {', '.join(names)}")

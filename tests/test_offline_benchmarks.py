@@ -3,15 +3,21 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from agents import cpl, ipl, offline, piql
 from benchmarks import offline as table
 from benchmarks import offline_speed as speed
+from benchmarks import paper
 from benchmarks.schema import read_records
 from tests.tiny_offline import make_trajectories
+from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.errors import CheckpointError, DataError
 from vlp_gym.tasks.metaworld import find_task
+from vlp_gym.training.collect import CollectConfig, collect
+from vlp_gym.training.scored_steps import paid_by
 
 TINY = table.Scale(steps=4, width=8, pairs=4, evaluate_every=2, episodes=1)
 
@@ -73,11 +79,53 @@ def test_a_method_with_all_tasks_gets_a_mean_and_an_interval() -> None:
 
 def test_the_papers_table_is_that_of_its_five_tasks() -> None:
     assert [find_task(name).name for name in table.FIVE] == sorted(table.FIVE)
-    averages = {key: round(sum(values) / 5, 1) for key, values in table.PAPER.items()}
+    averages = {key: round(sum(values) / 5, 1) for key, values in paper.SUCCESS.items()}
     assert averages == {
         ("piql", "oracle"): 62.9, ("piql", "vlp"): 71.0, ("ipl", "oracle"): 55.2, ("ipl", "vlp"): 57.5,
         ("cpl", "oracle"): 78.0, ("cpl", "vlp"): 83.8,
     }  # fmt: skip
+
+
+def test_the_papers_other_models_have_its_averages() -> None:
+    averages = {key: round(sum(each) / 5, 1) for key, each in paper.SUCCESS_OF_SCORERS.items()}
+    assert averages == {
+        ("iql", "r3m"): 38.5, ("iql", "vip"): 59.4, ("iql", "liv"): 47.5, ("iql", "clip"): 51.7,
+        ("iql", "vlmrm:0.0"): 51.9, ("iql", "vlmrm:1.0"): 47.3, ("piql", "r3m"): 60.4, ("piql", "vip"): 51.9,
+        ("piql", "liv"): 51.9, ("piql", "clip"): 53.6, ("piql", "vlmrm:0.0"): 56.7, ("piql", "vlmrm:1.0"): 42.2,
+        ("piql", "roboclip"): 53.4,
+    }  # fmt: skip
+    assert paper.success_of("iql", "clip checkpoint=bundled") is None
+    assert paper.success_of("piql", "vlmrm alpha=1") == (44.2, 45.7, 49.2, 51.3, 20.7)
+
+
+def test_other_models_pay_and_label(tmp_path: Path) -> None:
+    """Tables 3 and 4, with a stand-in for CLIP that is named as one."""
+    collect(
+        CollectConfig(
+            "mtvlp", tmp_path / "data", ("DoorClose",), {"expert": 2, "random": 2}, 60, workers=1
+        )
+    )
+    config = table.Config(
+        tasks=("DoorClose",), methods=(), seeds=(0,), scale=replace(TINY, steps=2), data=tmp_path / "data",
+        runs=tmp_path / "runs", results=tmp_path, device="cpu",
+        scorers=("clip checkpoint=bundled n_frames=4",),
+    )  # fmt: skip
+    assert [(each.method, each.paper) for each in table.compare(config)] == [
+        ("IQL on the reward of clip (stand-in)", {}),
+        ("P-IQL, labels of clip (stand-in)", {}),
+    ]
+    assert len(table.write(replace(config, scorers=()))) == 2  # they stay in the table
+    assert table.name_of("iql", "vlmrm alpha=0.5") == "IQL on the reward of vlmrm:0.5"
+    scores = tmp_path / "runs" / "scores" / "DoorClose-clip-n_frames-4.npz"
+    data = Trajectories.load(tmp_path / "data" / "DoorClose.npz")
+    np.testing.assert_array_equal(paid_by(scores, data).env_reward, np.load(scores)["score"])
+    with pytest.raises(DataError, match="other trajectories"):
+        paid_by(scores, data.take(np.arange(2)))
+    with pytest.raises(CheckpointError, match="vlp score"):
+        paid_by(tmp_path / "none.npz", data)
+    scores.write_bytes(scores.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="not a readable file of scores"):
+        paid_by(scores, data)
 
 
 def test_what_the_table_has_no_row_for_is_refused() -> None:

@@ -92,6 +92,10 @@ class Trajectories:
             **{name: getattr(self, name)[rows] for name in columns},
         )
 
+    def with_reward(self, reward: Float[np.ndarray, "episodes steps"]) -> "Trajectories":
+        """Return the same trajectories, every step paid otherwise; float32 [episodes, steps]."""
+        return replace(self, env_reward=reward.astype(np.float32))
+
     def save(self, path: Path) -> None:
         """Write the episodes to one compressed file; a kill leaves the old file or the new one."""
         arrays: dict[str, Any] = {

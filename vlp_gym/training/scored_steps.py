@@ -1,5 +1,6 @@
 """Scores of every step of recorded trajectories: rewards to learn from offline (VLP, table 3)."""
 
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from vlp_gym.atomic import atomic_path
 from vlp_gym.data.trajectories import Trajectories
-from vlp_gym.errors import SettingError
+from vlp_gym.errors import CheckpointError, DataError, SettingError
 from vlp_gym.labelers.score import ScoreLabeler
 from vlp_gym.training.labelling import looking_labeler, named_scorer, task_of
 from vlp_gym.types import Task
@@ -73,6 +74,29 @@ def score(config: ScoreConfig) -> dict[str, Any]:
         "correlation with the reward": correlation,
         "written": str(out),
     }
+
+
+def paid_by(scores: Path, data: Trajectories) -> Trajectories:
+    """Return trajectories whose every step is paid what a file of `vlp score` says of it.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+        DataError: the scores are of other trajectories.
+    """
+    try:
+        with scores.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            score, of = stored["score"], str(stored["fingerprint"])
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no scores at {scores}; write them with `vlp score`") from error
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f"{scores} is not a readable file of scores ({error}); write it with `vlp score`"
+        ) from error
+    if of != data.fingerprint():
+        raise DataError(
+            f"{scores} has the scores of other trajectories than these of {data.task_name}; score these: `vlp score`"
+        )
+    return data.with_reward(score)
 
 
 def score_steps(

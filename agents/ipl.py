@@ -13,20 +13,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents import learning, offline
-from agents.draws import Batches
 from agents.iql import advantage_weight, expectile_loss
 from agents.learning import by_seed
 from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
-from agents.offline_options import PairOptions, read_pairs, read_trajectories
-from agents.pair_batches import PairSampler, on, transitions_of
+from agents.offline_options import PairOptions, read_pairs, read_replay
+from agents.pair_batches import PairSampler, ReplaySampler, Rows, transitions_of
 from agents.piql import preference_loss
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.data.transitions import Transitions
-from vlp_gym.errors import DataError
 from vlp_gym.models.device import resolve_device
-
-Rows = tuple[Tensor, Tensor, Tensor]
-"""Observation, action and next observation, each [seeds, rows, ...]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,13 +117,10 @@ class IPL:
         self.step = 0
         self.about = learning.about_of(data)
         self._pairs = PairSampler(data, config.seeds, config.batch_size, self.device, config.window)
-        self._replay: tuple[Tensor, ...] | None = None
+        self._replay: ReplaySampler | None = None
         if replay is not None:
-            _check_same_task(data, replay)
-            arrays = (replay.obs, replay.action, replay.next_obs)
-            self._replay = tuple(on(self.device, each) for each in arrays)
             size = config.replay_batch_size
-            self._replay_batches = Batches(config.seeds, "replay", len(replay), size)
+            self._replay = ReplaySampler(replay, data, config.seeds, size, self.device)
 
     def update(self) -> dict[str, Float[Tensor, " seeds"]]:
         """Take one step on V, then on Q, then on the actor; return what they measured."""
@@ -179,11 +171,8 @@ class IPL:
     def _with_replay(self, rows: Rows) -> Rows:
         if self._replay is None:
             return rows
-        drawn = on(self.device, self._replay_batches.at(self.step))
-        obs, action, next_obs = (
-            torch.cat([labelled, stored[drawn]], 1)
-            for labelled, stored in zip(rows, self._replay, strict=True)
-        )
+        others = self._replay.at(self.step)
+        obs, action, next_obs = (torch.cat(both, 1) for both in zip(rows, others, strict=True))
         return obs, action, next_obs
 
     def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
@@ -191,21 +180,9 @@ class IPL:
         return self.actor.act(obs, seed)
 
 
-def _check_same_task(data: Comparisons, replay: Transitions) -> None:
-    shapes = [(each.obs.shape[-1], each.action.shape[-1]) for each in (data, replay)]
-    if shapes[0] != shapes[1] or data.task_name not in (None, replay.task_name):
-        raise DataError(
-            f"{data.about} are of {data.task_name} with {shapes[0]} numbers of observation and action, {replay.about} "
-            f"of {replay.task_name} with {shapes[1]}; name trajectories of the same task and layout"
-        )
-
-
 def make(config: Config) -> IPL:
     """Return an untrained agent of a config, its data read and checked."""
-    replay = None
-    if config.replay is not None:
-        replay = Transitions.of_trajectories(read_trajectories(str(config.replay)))
-    return IPL(config, read_pairs(config), replay)
+    return IPL(config, read_pairs(config), read_replay(config.replay))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.data.cpl import Mode
 from vlp_gym.data.minari import read_minari
 from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.data.transitions import Transitions
 from vlp_gym.feedback.table import LabelTable
 from vlp_gym.training.pair_files import Unsure, check_segments, read_comparisons
 
@@ -98,6 +99,13 @@ def read_trajectories(name: str) -> Trajectories:
     if name.startswith(MINARI):
         return read_minari(name.removeprefix(MINARI))
     return Trajectories.load(Path(name))
+
+
+def read_replay(path: Path | None) -> Transitions | None:
+    """Return the transitions of the trajectories that stand beside labelled pairs, if there are any."""
+    if path is None:
+        return None
+    return Transitions.of_trajectories(read_trajectories(str(path)))
 
 
 def read_pairs(config: PairOptions) -> Comparisons:

@@ -11,6 +11,15 @@ from torch import Tensor
 
 from agents.draws import Batches, sequence
 from vlp_gym.data.comparisons import Comparisons
+from vlp_gym.data.transitions import Transitions
+from vlp_gym.errors import DataError
+
+Rows = tuple[
+    Float[Tensor, "seeds rows obs"],
+    Float[Tensor, "seeds rows action"],
+    Float[Tensor, "seeds rows obs"],
+]
+"""Observation, action and next observation of transitions."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,44 @@ class PairSampler:
         return on(self._device, steps)
 
 
+class ReplaySampler:
+    """Draws transitions without labels beside the pairs, a seed's as if it were alone.
+
+    Args:
+        replay: the transitions.
+        data: the pairs that they stand beside.
+        seeds: which seeds.
+        size: transitions of a batch.
+        device: where batches are wanted.
+
+    Raises:
+        DataError: they are of another task or layout than the pairs.
+    """
+
+    def __init__(
+        self,
+        replay: Transitions,
+        data: Comparisons,
+        seeds: Sequence[int],
+        size: int,
+        device: torch.device,
+    ) -> None:
+        shapes = [(each.obs.shape[-1], each.action.shape[-1]) for each in (data, replay)]
+        if shapes[0] != shapes[1] or data.task_name not in (None, replay.task_name):
+            raise DataError(
+                f"{data.about} are of {data.task_name} with {shapes[0]} numbers of observation and action, "
+                f"{replay.about} of {replay.task_name} with {shapes[1]}; name trajectories of the same task and layout"
+            )
+        self._obs, self._action = on(device, replay.obs), on(device, replay.action)
+        self._next_obs = on(device, replay.next_obs)
+        self._batches, self._device = Batches(seeds, "replay", len(replay), size), device
+
+    def at(self, step: int) -> Rows:
+        """Return the batch of a step."""
+        rows = on(self._device, self._batches.at(step))
+        return self._obs[rows], self._action[rows], self._next_obs[rows]
+
+
 def on(device: torch.device, array: NDArray[np.generic]) -> Tensor:
     """Return an array on a device; the copy does not make the host wait."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
@@ -90,13 +137,7 @@ def on(device: torch.device, array: NDArray[np.generic]) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
-def transitions_of(
-    batch: PairBatch,
-) -> tuple[
-    Float[Tensor, "seeds rows obs"],
-    Float[Tensor, "seeds rows action"],
-    Float[Tensor, "seeds rows obs"],
-]:
+def transitions_of(batch: PairBatch) -> Rows:
     """Return observation, action and next observation of all steps but the last of every segment."""
     obs, action = batch.obs[..., :-1, :], batch.action[..., :-1, :]
     return obs.flatten(1, 3), action.flatten(1, 3), batch.obs[..., 1:, :].flatten(1, 3)

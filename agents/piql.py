@@ -6,6 +6,7 @@ first `reward_steps` and then stands still, IQL runs from the first step on the 
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -15,9 +16,10 @@ from agents import learning, offline
 from agents.iql import IQLConfig, IQLCore, RewardNorm, normalised
 from agents.learning import by_seed
 from agents.networks import StackedMLP, adam
-from agents.offline_options import PairOptions, read_pairs
-from agents.pair_batches import PairSampler, transitions_of
+from agents.offline_options import PairOptions, read_pairs, read_replay
+from agents.pair_batches import PairSampler, ReplaySampler, transitions_of
 from vlp_gym.data.comparisons import Comparisons
+from vlp_gym.data.transitions import Transitions
 from vlp_gym.models.device import resolve_device
 
 
@@ -36,6 +38,11 @@ class Config(PairOptions):
     reward_norm: RewardNorm = "none"
     """What is done to the rewards of a batch before IQL sees them. Pairs fix a reward only up to a constant a step,
     and official is to do nothing about it."""
+    replay: Path | None = None
+    """Trajectories without labels, a `<Task>.npz` of `vlp collect`: then IQL learns from all of them, paid by the
+    reward, and not from the segments of the pairs alone. For few labels, as in VLP."""
+    replay_batch_size: int = 256
+    """Transitions of them (Kostrikov et al.)."""
     iql: IQLConfig = field(default_factory=IQLConfig)
 
 
@@ -56,16 +63,19 @@ def preference_loss(
 
 
 class PIQL:
-    """P-IQL on labelled pairs.
+    """P-IQL on labelled pairs, and on unlabelled transitions.
 
     Args:
         config: the run.
         data: the pairs.
+        replay: what IQL learns from; None: the segments of the pairs.
     """
 
     method = "P-IQL"
 
-    def __init__(self, config: Config, data: Comparisons) -> None:
+    def __init__(
+        self, config: Config, data: Comparisons, replay: Transitions | None = None
+    ) -> None:
         self.config, self.device = config, resolve_device(config.device)
         obs_dim, action_dim = data.obs.shape[-1], data.action.shape[-1]
         self.core = IQLCore(
@@ -79,14 +89,18 @@ class PIQL:
         self.step = 0
         self.about = learning.about_of(data)
         self._pairs = PairSampler(data, config.seeds, config.batch_size, self.device)
+        self._replay: ReplaySampler | None = None
+        if replay is not None:
+            size = config.replay_batch_size
+            self._replay = ReplaySampler(replay, data, config.seeds, size, self.device)
 
     def update(self) -> dict[str, Float[Tensor, " seeds"]]:
         """Take one step on the reward, while it is learned, and one of IQL; return what they measured."""
         batch = self._pairs.at(self.step)
-        inputs = torch.cat([batch.obs, batch.action], -1)
         is_learned = self.step < self.config.reward_steps
         with torch.set_grad_enabled(is_learned):
-            reward = self.reward(inputs.flatten(1, 3)).view(inputs.shape[:-1])
+            flat = self._paid(batch.obs.flatten(1, 3), batch.action.flatten(1, 3))
+        reward = flat.view(batch.obs.shape[:-1])
         info = {}
         if is_learned:
             first, second = reward.sum(-1).unbind(1)
@@ -94,12 +108,23 @@ class PIQL:
             learning.descend(self.optimizers["reward"], loss)
             accuracy = learning.label_accuracy(second - first, batch.label, batch.weight)
             info = {"reward_loss": loss.detach(), "label_accuracy": accuracy}
-        of_steps = reward.detach()[..., :-1].flatten(1)
+        if self._replay is None:
+            obs, action, next_obs = transitions_of(batch)
+            of_steps = reward.detach()[..., :-1].flatten(1)
+        else:
+            obs, action, next_obs = self._replay.at(self.step)
+            with torch.no_grad():
+                of_steps = self._paid(obs, action)
         paid = by_seed(normalised, of_steps, norm=self.config.reward_norm)
-        obs, action, next_obs = transitions_of(batch)
         info |= self.core.improve(obs, action, paid, next_obs, self.step)
         self.step += 1
         return info
+
+    def _paid(
+        self, obs: Float[Tensor, "seeds rows obs"], action: Float[Tensor, "seeds rows action"]
+    ) -> Float[Tensor, "seeds rows"]:
+        rewards: Tensor = self.reward(torch.cat([obs, action], -1)).flatten(1)
+        return rewards
 
     def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
         """Return what the policy of one of the seeds does."""
@@ -108,7 +133,7 @@ class PIQL:
 
 def make(config: Config) -> PIQL:
     """Return an untrained agent of a config, its pairs read and checked."""
-    return PIQL(config, read_pairs(config))
+    return PIQL(config, read_pairs(config), read_replay(config.replay))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ class Scale:
     steps: int = 4_000
     width: int = 128
     pairs: int = 8
-    """Pairs of a batch; P-IQL, which computes most with each, has half as many."""
+    """Pairs of a batch; P-IQL and IPL also learn from 256 transitions without labels."""
     learning_rate: float = 3e-4
     """Three times CPL's; that of all others."""
     evaluate_every: int = 500
@@ -61,8 +61,8 @@ class Scale:
     def __str__(self) -> str:
         """Return the scale as a table says it."""
         return (
-            f"{self.steps:,} gradient steps, networks of 2 x {self.width}, {self.pairs} pairs a batch (P-IQL "
-            f"{self.pairs // 2}), learning rate {self.learning_rate:g}, 100 pairs of 50 steps, "
+            f"{self.steps:,} gradient steps, networks of 2 x {self.width}, {self.pairs} pairs a batch (P-IQL and IPL: "
+            f"and 256 transitions without labels), learning rate {self.learning_rate:g}, 100 pairs of 50 steps, "
             f"{self.episodes} episodes a seed every {self.evaluate_every:,} steps"
         )
 
@@ -192,12 +192,13 @@ def settings(config: Config, each: Training) -> tuple[Any, Callable[[Any], Learn
     of_pairs = {**shared, "pairs": pairs, "trajectories": data}
     if each.method == "piql":
         return piql.Config(
-            iql=core, reward_hidden=hidden, reward_steps=scale.steps // 2, batch_size=scale.pairs // 2, **of_pairs
+            iql=core, reward_hidden=hidden, reward_steps=scale.steps // 2, batch_size=scale.pairs, replay=data,
+            **of_pairs,
         ), piql.make  # fmt: skip
     if each.method == "ipl":
         rate = scale.learning_rate
         return ipl.Config(
-            hidden=hidden, batch_size=scale.pairs, learning_rate=rate, **of_pairs
+            hidden=hidden, batch_size=scale.pairs, learning_rate=rate, replay=data, **of_pairs
         ), ipl.make
     return cpl.Config(
         variant="bc" if each.method == "bc" else "cpl", hidden=hidden, batch_size=scale.pairs,

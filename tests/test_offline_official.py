@@ -50,7 +50,7 @@ def doubled(learner: Any) -> Any:
     """Return an agent that computes in float64."""
     learner.networks.double()
     for name in ("_obs", "_action", "_label", "_weight", "_reward", "_next_obs"):
-        for holder in (learner, getattr(learner, "_pairs", None)):
+        for holder in (learner, *(getattr(learner, each, None) for each in ("_pairs", "_replay"))):
             if isinstance(getattr(holder, name, None), Tensor):
                 setattr(holder, name, getattr(holder, name).double())
     return learner
@@ -152,6 +152,24 @@ def test_piql_takes_the_official_steps(reward_steps: int) -> None:
         learner.update()
     official.assert_same()
     assert_same(learner.reward, reward_net)
+
+
+def test_piql_on_trajectories_is_iql_on_what_the_reward_says_of_them() -> None:
+    config = piql.Config(
+        pairs=Path(), iql=TINY_IQL, batch_size=5, steps=TEN, reward_steps=0, reward_hidden=HIDDEN, device="cpu",
+        replay_batch_size=12,
+    )  # fmt: skip
+    replay = make_transitions()
+    learner = doubled(piql.PIQL(config, make_comparisons(), replay))
+    official, reward_net = OfficialIQL(learner.core, TEN), plain(learner.reward)
+    assert learner._replay is not None
+    for step in range(TEN):
+        obs, action, next_obs = (each[0] for each in learner._replay.at(step))
+        with torch.no_grad():
+            reward = reward_net(torch.cat([obs, action], -1)).squeeze(-1)
+        official.step(obs, action, reward, next_obs)
+        learner.update()
+    official.assert_same()
 
 
 @pytest.mark.parametrize("actor", ["gaussian", "deterministic"])

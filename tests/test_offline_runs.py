@@ -44,6 +44,11 @@ AGENTS: dict[str, Callable[[tuple[int, ...]], learning.Learner]] = {
         piql.Config(pairs=Path(), seeds=seeds, iql=TINY_IQL, reward_hidden=(24,), reward_steps=8, **TINY),
         make_comparisons(),
     ),
+    "piql on trajectories": lambda seeds: piql.PIQL(
+        piql.Config(pairs=Path(), seeds=seeds, iql=TINY_IQL, reward_hidden=(24,), replay_batch_size=9, **TINY),
+        make_comparisons(),
+        make_transitions(),
+    ),
     "ipl": lambda seeds: ipl.IPL(
         ipl.Config(pairs=Path(), seeds=seeds, hidden=(24, 24), window=4, replay_batch_size=9, **TINY),
         make_comparisons(),
@@ -332,9 +337,11 @@ def test_an_unknown_layout_is_refused_before_training(tmp_path: Path) -> None:
 
 def test_replay_of_another_task_is_refused() -> None:
     data = make_comparisons(task_name="DoorClose")
-    config = ipl.Config(pairs=Path(), window=4, device="cpu")
+    replay = make_transitions(task_name="DoorOpen")
     with pytest.raises(DataError, match="the same task and layout"):
-        ipl.IPL(config, data, make_transitions(task_name="DoorOpen"))
+        ipl.IPL(ipl.Config(pairs=Path(), window=4, device="cpu"), data, replay)
+    with pytest.raises(DataError, match="the same task and layout"):
+        piql.PIQL(piql.Config(pairs=Path(), device="cpu"), data, replay)
 
 
 def test_an_error_of_the_user_is_one_line(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from agents.iql import advantage_weight, expectile_loss
 from agents.learning import by_seed
 from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
 from agents.offline_options import PairOptions, read_pairs, read_replay
-from agents.pair_batches import PairSampler, ReplaySampler, Rows, transitions_of
+from agents.pair_batches import PairSampler, ReplaySampler, transitions_of
 from agents.piql import preference_loss
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.data.transitions import Transitions
@@ -125,9 +125,13 @@ class IPL:
     def update(self) -> dict[str, Float[Tensor, " seeds"]]:
         """Take one step on V, then on Q, then on the actor; return what they measured."""
         config, batch = self.config, self._pairs.at(self.step)
-        rows = transitions_of(batch)
-        n_labelled = rows[0].shape[1]
-        obs, action, next_obs = self._with_replay(rows)
+        obs, action, next_obs = transitions_of(batch)
+        n_labelled = obs.shape[1]
+        if self._replay is not None:
+            labelled, others = (obs, action, next_obs), self._replay.at(self.step)
+            obs, action, next_obs = (
+                torch.cat(both, 1) for both in zip(labelled, others, strict=True)
+            )
         obs_action = torch.cat([obs, action], -1)
 
         with torch.no_grad():
@@ -167,13 +171,6 @@ class IPL:
             "regularizer": loss_reward.detach(), "actor_loss": loss_actor.detach(), "label_accuracy": accuracy,
             "advantage": advantage.mean(-1), "reward": reward.detach().flatten(1).mean(-1),
         }  # fmt: skip
-
-    def _with_replay(self, rows: Rows) -> Rows:
-        if self._replay is None:
-            return rows
-        others = self._replay.at(self.step)
-        obs, action, next_obs = (torch.cat(both, 1) for both in zip(rows, others, strict=True))
-        return obs, action, next_obs
 
     def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
         """Return what the policy of one of the seeds does."""

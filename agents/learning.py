@@ -36,6 +36,7 @@ def about_of(data: Comparisons | Transitions) -> About:
     return About(data.task_name, int(data.obs.shape[-1]), data.about, data.fingerprint())
 
 
+@runtime_checkable
 class Learner(Protocol):
     """An agent that several seeds share; axis 0 of all it holds is the seed."""
 

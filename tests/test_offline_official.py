@@ -6,6 +6,7 @@ divides by their size.
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,6 @@ from torch.nn import functional as F
 
 from agents import cpl, ipl, iql, piql
 from agents.networks import StackedMLP
-from agents.pair_batches import PairBatch
 from tests.tiny_offline import make_comparisons, make_transitions
 
 TEN = 10
@@ -41,9 +41,10 @@ def assert_same(network: StackedMLP, official: nn.Sequential, member: int = 0) -
         torch.testing.assert_close(bias[member, 0], layer.bias, atol=1e-5, rtol=0)
 
 
-def batch_of(learner: Any) -> PairBatch:
+def batch_of(learner: Any) -> SimpleNamespace:
+    """Return the batch of an agent of one seed, without the axis of seeds."""
     batch = learner._pairs.at(learner.step)
-    return PairBatch(batch.obs[0], batch.action[0], batch.label[0], batch.weight[0])  # type: ignore[arg-type]
+    return SimpleNamespace(**{name: value[0] for name, value in vars(batch).items()})
 
 
 def doubled(learner: Any) -> Any:

@@ -139,30 +139,37 @@ def folder_words(judge: str | None) -> list[str]:
 
 def label_table(config: Config, task: str, judge: str) -> Path:
     """Return the labelled pairs of a task, drawn as the paper draws them; made where they are missing."""
-    data, asked = trajectories(config, task), ScorerWords.read(judge)
-    out = config.runs / "labels" / f"{'-'.join([task, *folder_words(judge)])}.parquet"
-    if not out.exists():
-        out.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint = None if asked.checkpoint is None else Path(asked.checkpoint)
-        label(
+    return _said(
+        config.runs / "labels" / f"{'-'.join([task, *folder_words(judge)])}.parquet",
+        judge,
+        lambda out, asked, checkpoint: label(
             LabelConfig(
-                data, out, labeler=asked.name, soft=False, pairs="kmeans", checkpoint=checkpoint,
-                settings=asked.settings, device=config.device,
+                trajectories(config, task), out, labeler=asked.name, soft=False, pairs="kmeans",
+                checkpoint=checkpoint, settings=asked.settings, device=config.device,
             )
-        )  # fmt: skip
-    return out
+        ),
+    )  # fmt: skip
 
 
 def score_file(config: Config, task: str, judge: str) -> Path:
     """Return what a scorer says of every step of a task's trajectories; made where it is missing."""
-    data, asked = trajectories(config, task), ScorerWords.read(judge)
-    out = config.runs / "scores" / f"{'-'.join([task, *folder_words(judge)])}.npz"
+    return _said(
+        config.runs / "scores" / f"{'-'.join([task, *folder_words(judge)])}.npz",
+        judge,
+        lambda out, asked, checkpoint: score(
+            ScoreConfig(
+                trajectories(config, task), asked.name, checkpoint, asked.settings, device=config.device, out=out
+            )
+        ),
+    )  # fmt: skip
+
+
+def _said(out: Path, judge: str, ask: Callable[[Path, ScorerWords, Path | None], object]) -> Path:
+    """Return a file of what a judge said, after asking where it is missing."""
     if not out.exists():
         out.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint = None if asked.checkpoint is None else Path(asked.checkpoint)
-        score(
-            ScoreConfig(data, asked.name, checkpoint, asked.settings, device=config.device, out=out)
-        )
+        asked = ScorerWords.read(judge)
+        ask(out, asked, None if asked.checkpoint is None else Path(asked.checkpoint))
     return out
 
 

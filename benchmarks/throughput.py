@@ -27,17 +27,15 @@ BARE, FEEDBACK, PICTURES = "bare Meta-World", "vlp-gym", "env.render() every ste
 
 
 @dataclass(frozen=True)
-class Config:
-    """How long to measure; the defaults take about a quarter of an hour on two cores."""
+class Sessions:
+    """What is measured: agents with a feedback session in every repeat."""
 
     task: str = "ButtonPress"
     labeler: str = "vlp"
     queries: int = 50
     """Queries of a feedback session."""
     session_every: int = 5_000
-    """Steps between sessions; also what one repeat measures, so that each has one session."""
-    picture_steps: int = 200
-    """Steps of a repeat with a picture every step, which is slow."""
+    """Steps between sessions, of all envs; also what one repeat measures, so that each has one session."""
     repeats: int = 3
     warm_up: int = 1_200
     """Steps before the first repeat; the first thousand are random and train nothing."""
@@ -45,6 +43,14 @@ class Config:
     """Threads of torch; None: its own choice, all cores. Software OpenGL takes all cores, too."""
     seed: int = 0
     results: Path = RESULTS
+
+
+@dataclass(frozen=True)
+class Config(Sessions):
+    """How long to measure; the defaults take about a quarter of an hour on two cores."""
+
+    picture_steps: int = 200
+    """Steps of a repeat with a picture every step, which is slow."""
 
 
 class DrawsEveryStep(gym.Wrapper[Any, Any, Any, Any]):

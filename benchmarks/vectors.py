@@ -7,7 +7,6 @@ their envs has a process of its own.
 import time
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -16,31 +15,18 @@ import torch
 import tyro
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from benchmarks.schema import RESULTS, Record, write_records
-from benchmarks.throughput import BARE, FEEDBACK, make_agent
+from benchmarks.schema import Record, write_records
+from benchmarks.throughput import BARE, FEEDBACK, Sessions, make_agent
 from vlp_gym.sb3 import PreferenceVecEnv, RelabelReplay, make_vec_env
 from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.wrappers.vector import EnvFunction
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Sessions):
     """How long to measure; the defaults take some ten minutes on two cores."""
 
-    task: str = "ButtonPress"
-    labeler: str = "vlp"
     n_envs: int = 4
-    queries: int = 50
-    """Queries of a feedback session."""
-    session_every: int = 5_000
-    """Steps between sessions, of all envs; also what one repeat measures, so that each has one session."""
-    repeats: int = 3
-    warm_up: int = 1_200
-    """Steps before the first repeat; the first thousand are random and train nothing."""
-    threads: int | None = None
-    """Threads of torch; None: its own choice."""
-    seed: int = 0
-    results: Path = RESULTS
 
 
 def bare_env(env_name: str, seed: int) -> gym.Env[Any, Any]:

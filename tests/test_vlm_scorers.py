@@ -1,6 +1,5 @@
 """Scorers of other people's models: their files as published, and what they refuse."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 import torch
 
 from tests.official import (
-    WORDS,
     nested,
     random_clip,
     random_vip,
@@ -31,7 +29,6 @@ from vlp_gym.models.official import OFFICIAL_FILES, file_sha256, read_weights
 from vlp_gym.models.resnet import VIPNetwork
 from vlp_gym.scorers import SCORERS, load_scorer, parse_settings
 from vlp_gym.scorers.pixels import IMAGENET_MEAN, IMAGENET_STD, Preprocess, check_frames
-from vlp_gym.scorers.roboclip import RoboCLIPScorer
 from vlp_gym.types import Scorer, Task
 
 FRAMES = smooth_frames(4, 64, 64, seed=1)
@@ -323,78 +320,6 @@ def test_two_alphas_share_a_store_and_no_score(files: Any, tmp_path: Path) -> No
             scores[-1], ScoreLabeler(scorer, NamedScene())(pairs).extra["first_score"]
         )
     assert not np.isclose(*scores).any()
-
-
-@pytest.fixture(name="s3d")
-def made_s3d(files: Any) -> RoboCLIPScorer:
-    path, settings = files["roboclip"]
-    scorer: RoboCLIPScorer = load_scorer("roboclip", path, "cpu", **settings)
-    return scorer
-
-
-def test_words_that_s3d_does_not_know(
-    s3d: RoboCLIPScorer, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert s3d.coverage("Robot, closing the turquoise drawer!") == (
-        ["robot", "closing", "the", "drawer"],
-        ["turquoise"],
-    )
-    with caplog.at_level(logging.WARNING):
-        s3d(FRAMES[None], Task("press the turquoise button"))
-    assert "lacks turquoise" in caplog.text and "'press the button'" in caplog.text
-    with pytest.raises(InstructionError, match="no word of 'fold laundry'"):
-        s3d.check(Task("fold laundry"))
-    with pytest.raises(InstructionError, match="S3D reads 16 words"):
-        s3d(FRAMES[None], Task(" ".join(["red"] * 17)))
-    assert s3d.tokens("Don't press")[:3].tolist() == [WORDS.index("don't") + 1, 6, 0]
-
-
-def test_s3d_reads_even_numbers_of_everything(files: Any, s3d: RoboCLIPScorer) -> None:
-    for clips in (FRAMES[None, :3], FRAMES[None, :, :63], FRAMES[None, :, :, :63]):
-        with pytest.raises(SettingError, match="must be even"):
-            s3d(clips, TASK)
-    path, settings = files["roboclip"]
-    with pytest.raises(SettingError, match="must be even"):
-        load_scorer("roboclip", path, "cpu", **{**settings, "n_frames": 5})
-
-
-def test_the_middle_is_cut_out_without_resizing(files: Any, s3d: RoboCLIPScorer) -> None:
-    path, settings = files["roboclip"]
-    cropping = load_scorer(
-        "roboclip", path, "cpu", **{**settings, "picture_px": (80, 96)}, crop_px=64
-    )
-    framed = np.zeros((1, 4, 80, 96, 3), np.uint8)
-    framed[:, :, 8:72, 16:80] = FRAMES
-    np.testing.assert_allclose(cropping(framed, TASK), s3d(FRAMES[None], TASK), rtol=1e-5)
-    with pytest.raises(SettingError, match="does not fit"):
-        cropping(FRAMES[None, :, :32], TASK)
-
-
-def test_demonstrations_add_up(files: Any, s3d: RoboCLIPScorer, tmp_path: Path) -> None:
-    path, settings = files["roboclip"]
-    demos = [FRAMES, FRAMES[::-1]]
-    one, other, both = (
-        load_scorer("roboclip", path, "cpu", demonstrations=videos, **settings)(FRAMES[None], TASK)
-        for videos in ([demos[0]], [demos[1]], demos)
-    )
-    np.testing.assert_allclose(both, one + other, rtol=1e-4)
-    import imageio.v3 as imageio
-
-    imageio.imwrite(tmp_path / "demo.gif", FRAMES, loop=0)
-    named = load_scorer(
-        "roboclip", path, "cpu", demonstrations=[str(tmp_path / "demo.gif")], **settings
-    )
-    assert np.isfinite(named(FRAMES[None], Task("unread"))).all()
-
-
-def test_the_dictionary_must_belong_to_the_weights(files: Any, tmp_path: Path) -> None:
-    path, settings = files["roboclip"]
-    np.save(tmp_path / "long.npy", np.array([f"w{i}" for i in range(99)]))
-    with pytest.raises(CheckpointError, match="do not belong together"):
-        load_scorer("roboclip", path, "cpu", **{**settings, "vocabulary": tmp_path / "long.npy"})
-    np.save(tmp_path / "numbers.npy", np.arange(4))
-    with pytest.raises(CheckpointError, match="not S3D's dictionary"):
-        load_scorer("roboclip", path, "cpu", **{**settings, "vocabulary": tmp_path / "numbers.npy"})
 
 
 def test_half_precision_is_refused_where_it_is_not_computed(

@@ -193,10 +193,11 @@ def make_env(config: Config, reward: str | None = None) -> gym.Env[Any, Any]:
 def make_envs(config: Config) -> DummyVecEnv:
     """Return the envs that the agent learns in, which share a scorer."""
     makers: list[Any] = [partial(make_env, config)] * protocol_of(config).n_envs
-    return DummyVecEnv([partial(_watched, maker) for maker in makers])
+    return DummyVecEnv([partial(watched, maker) for maker in makers])
 
 
-def _watched(make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
+def watched(make: Callable[[], gym.Env[Any, Any]]) -> gym.Env[Any, Any]:
+    """Return an env that says how long its episodes are and what they were paid, as Stable-Baselines3 logs it."""
     return Monitor(make())
 
 
@@ -223,21 +224,26 @@ def steps_of(config: Config) -> int:
     return protocol_of(config).steps if config.steps is None else config.steps
 
 
-def learn(config: Config) -> dict[str, Any]:
-    """Start a run and return its result."""
+def learn(config: Config, envs: DummyVecEnv | None = None) -> dict[str, Any]:
+    """Start a run and return its result.
+
+    Args:
+        config: the run.
+        envs: what the agent learns in; None makes what the config says. Whoever brings a scorer object brings envs.
+    """
     torch.set_num_threads(config.threads)
     folder = run.new_run_folder(config.out, name_of(config))
-    envs = make_envs(config)
+    envs = envs or make_envs(config)
     agent = make_agent(config, envs)
     run.write_config(folder, config)
     return _learn(config, folder, agent, envs, Journal())
 
 
-def go_on(folder: Path) -> dict[str, Any]:
-    """Go on with a run from its last checkpoint, as if it had never stopped; return its result."""
+def go_on(folder: Path, envs: DummyVecEnv | None = None) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint, as if it had never stopped; `envs` and result as of `learn`."""
     config = run.read_config(folder, Config)
     torch.set_num_threads(config.threads)
-    envs, kind = make_envs(config), protocol_of(config).algorithm
+    envs, kind = envs or make_envs(config), protocol_of(config).algorithm
     agent, journal = load_agent(run.last_checkpoint(folder), envs, config.device, kind)
     return _learn(config, folder, agent, envs, Journal(**journal))
 

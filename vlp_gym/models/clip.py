@@ -5,12 +5,13 @@ from typing import Any
 
 import open_clip
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from vlp_gym.errors import CheckpointError, UnknownNameError
 from vlp_gym.models.encoders import fit_tokens, no_warnings
 from vlp_gym.models.official import OfficialWeights
+from vlp_gym.models.towers import Towers
 
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 """What OpenAI's state dicts hold beside weights, and nobody else's do."""
@@ -21,17 +22,11 @@ def _tokenizer(name: str) -> Any:
     return open_clip.get_tokenizer(name)
 
 
-class ClipTowers(nn.Module):
+class ClipTowers(Towers):
     """Any open_clip model with its pooled heads.
 
     Args:
         name: an open_clip config, such as "ViT-B-16", or "ViT-B-16-quickgelu" for OpenAI's weights.
-
-    Attributes:
-        image_size_px: height and width of the pictures that it reads.
-        mean: mean of every colour in [0, 1] that pictures are normalised by.
-        std: the same for the standard deviation.
-        normalizes: whether embeddings are unit vectors; they are unless somebody needs their length.
 
     Raises:
         UnknownNameError: open_clip knows no such config.
@@ -43,7 +38,7 @@ class ClipTowers(nn.Module):
             raise UnknownNameError.of("open_clip config", name, open_clip.list_models())
         with no_warnings():
             self.clip = open_clip.create_model(name, load_weights=False)
-        self.name, self.normalizes = name, True
+        self.name = name
         size = self.clip.visual.image_size
         self.image_size_px = int(size if isinstance(size, int) else size[0])
         preprocess = open_clip.get_model_preprocess_cfg(self.clip)
@@ -83,10 +78,6 @@ class ClipTowers(nn.Module):
         return F.normalize(features.float(), dim=-1) if self.normalizes else features.float()
 
     def tokenize(self, sentence: str) -> Int[Tensor, " context"]:
-        """Return the tokens of a sentence.
-
-        Raises:
-            InstructionError: the sentence is longer than the text tower reads; nothing is cut off in silence.
-        """
+        """Return the tokens of a sentence; errors as of `Towers.tokenize`."""
         tokens = _tokenizer(self.name)([sentence], context_length=512)[0]
         return fit_tokens(tokens, int(self.clip.context_length), sentence)

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlp_gym.errors import CheckpointError
 from vlp_gym.models.checkpoint import Checkpoint
+from vlp_gym.models.towers import Towers
 
 
-class BundledTowers(nn.Module):
+class BundledTowers(Towers):
     """What a single frame shows and what a sentence speaks of, by the match of a VLP checkpoint, as unit vectors.
 
     It stands in for CLIP in tests and examples: it has the same parts and is none. What happens over time it cannot
@@ -22,8 +23,6 @@ class BundledTowers(nn.Module):
     Raises:
         CheckpointError: the checkpoint has no match.
     """
-
-    normalizes = True
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ from vlp_gym.errors import InstructionError, SettingError
 from vlp_gym.models.clip import ClipTowers
 from vlp_gym.models.official import OfficialWeights, locate, read_weights
 from vlp_gym.models.stand_in import BundledTowers
+from vlp_gym.models.towers import Towers
 from vlp_gym.scorers.frames import FrameScorer
 from vlp_gym.scorers.pixels import Fit, Preprocess
 from vlp_gym.tasks.instructions import check_instruction
@@ -85,7 +86,7 @@ class ClipScorer(FrameScorer):
 
     def __init__(
         self,
-        towers: ClipTowers | BundledTowers,
+        towers: Towers,
         weights: OfficialWeights | None = None,
         fit: Fit = "crop",
         device: str = "auto",
@@ -94,15 +95,15 @@ class ClipScorer(FrameScorer):
     ) -> None:
         self._fit: Fit = fit
         super().__init__(towers, self._preprocess_of(towers), weights, device, precision, n_frames)
-        self._fingerprint: str | None = None
-        if isinstance(towers, BundledTowers):
-            self.name, self._fingerprint = f"{self.kind}:{towers.name}", towers.fingerprint
+        self._fingerprint = towers.fingerprint
+        if towers.fingerprint is not None:
+            self.name = f"{self.kind}:{towers.name}"
         self._sentences: dict[str, Float[Tensor, " channels"]] = {}
 
     def _settings(self) -> dict[str, Any]:
         return {"model": self._network.name, "fingerprint": self._fingerprint}
 
-    def _preprocess_of(self, towers: ClipTowers | BundledTowers) -> Preprocess:
+    def _preprocess_of(self, towers: Towers) -> Preprocess:
         # As PIL does it: smoothed, and rounded to whole numbers.
         return Preprocess(
             towers.image_size_px, towers.mean, towers.std, self._fit, antialias=True, rounded=True
@@ -183,7 +184,7 @@ class VLMRMScorer(ClipScorer):
 
     def __init__(
         self,
-        towers: ClipTowers | BundledTowers,
+        towers: Towers,
         weights: OfficialWeights | None = None,
         alpha: float = 0.0,
         baseline: str | Sequence[str] | None = None,
@@ -205,7 +206,7 @@ class VLMRMScorer(ClipScorer):
         prompts = {"baseline": self._baseline, "targets": self._targets}
         return {**super()._settings(), "alpha": self.alpha, **prompts}
 
-    def _preprocess_of(self, towers: ClipTowers | BundledTowers) -> Preprocess:
+    def _preprocess_of(self, towers: Towers) -> Preprocess:
         size, mean, std = towers.image_size_px, towers.mean, towers.std
         return Preprocess(size, mean, std, self._fit, antialias=self._antialias, rounded=False)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from vlp_gym.errors import SettingError
 from vlp_gym.models.clip import ClipTowers
 from vlp_gym.models.official import OfficialWeights, locate, read_weights
-from vlp_gym.models.stand_in import BundledTowers
+from vlp_gym.models.towers import Towers
 from vlp_gym.scorers.clip import ClipScorer
 from vlp_gym.scorers.frames import check_goal, goal_pictures
 from vlp_gym.scorers.pictures import pictures_of
@@ -68,7 +68,7 @@ class LIVScorer(ClipScorer):
         goal = {"goal": self._goal, "goal_images": pictures_of(self._goal_images)}
         return {**super()._settings(), "metric": self._metric, **goal}
 
-    def _preprocess_of(self, towers: ClipTowers | BundledTowers) -> Preprocess:
+    def _preprocess_of(self, towers: Towers) -> Preprocess:
         return Preprocess(
             towers.image_size_px,
             towers.mean,

@@ -1,0 +1,35 @@
+"""What the memory benchmark measures is there, and does not count the replay buffer."""
+
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from benchmarks import memory
+from benchmarks.schema import read_records
+
+
+def test_memory_is_told_along_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = memory.Config(
+        labeler="oracle",
+        steps=400,
+        parts=2,
+        queries=5,
+        session_every=100,
+        max_episode_steps=50,
+        results=tmp_path,
+    )
+    memory.main(config)
+    found = {each.method: each.metrics["MB"] for each in read_records("memory", tmp_path)}
+    assert list(found) == ["after 200 steps", "after 400 steps"]
+    assert all(abs(megabytes) < 1_000 for megabytes in found.values())
+    assert "400 steps" in capsys.readouterr().out
+
+
+def test_rows_that_were_not_written_are_in_no_memory() -> None:
+    config = memory.Config(steps=1_000)
+    agent = memory.make_agent(gym.make("Pendulum-v1"), config)
+    assert memory.bytes_of_replay(agent) == 0
+    agent.learn(100)
+    # Two observations of 3 and an action of 1, float32, with reward, end and time-out.
+    assert memory.bytes_of_replay(agent) == 100 * (2 * 3 + 1 + 3) * 4

@@ -5,6 +5,7 @@
 `--keep 60` it writes so many episodes of all ages, for `vlp train --replays`.
 """
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import ProgressBarCallback
 
 import vlp_gym  # noqa: F401  registers vlp/*
+from agents import run
 from agents.sac import SacConfig, make_sac
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.scenes.mujoco import MujocoScene
@@ -24,6 +26,8 @@ from vlp_gym.tasks.metaworld import find_task
 
 BEHAVIOUR = "sac"
 """Name of the behaviour of such episodes."""
+ANY = ("any",)
+"""In the place of tasks: what a folder of replays says of its settings holds for all of them."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +131,17 @@ def replay(task_name: str, config: Config) -> Trajectories:
 
 
 def main(config: Config) -> Path:
-    """Write the replay of every task that has none yet and return the folder."""
+    """Write the replay of every task that has none yet and return the folder.
+
+    Raises:
+        ValueError: the folder holds replays of other settings.
+    """
     out = config.out or Path("data") / f"replay-{config.seed}"
     out.mkdir(parents=True, exist_ok=True)
+    deciding = dataclasses.replace(config, tasks=ANY, out=None, device="cpu", threads=1, quiet=True)
+    if (out / run.CONFIG).exists() and run.read_config(out, Config) != deciding:
+        raise ValueError(f"{out} holds replays of other settings; choose another folder for these")
+    run.write_config(out, deciding)
     for name in [find_task(name).name for name in config.tasks]:
         path = out / f"{name}.npz"
         if not path.exists():

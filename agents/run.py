@@ -17,6 +17,8 @@ from vlp_gym.atomic import atomic_path, atomic_write_text
 from vlp_gym.doctor import installed_versions
 
 ConfigT = TypeVar("ConfigT")
+CONFIG = "config.json"
+"""The settings of a run, in its folder."""
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -66,7 +68,7 @@ def new_run_folder(out: Path | None, name: str) -> Path:
         FileExistsError: there is a run in it already.
     """
     folder = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    if (folder / "config.json").exists():
+    if (folder / CONFIG).exists():
         raise FileExistsError(
             f"{folder} holds a run already; continue it with --resume {folder}, "
             "or choose another --out"
@@ -77,7 +79,7 @@ def new_run_folder(out: Path | None, name: str) -> Path:
 
 def write_config(folder: Path, config: Any) -> None:
     """Write a config dataclass as config.json, nested dataclasses as nested objects."""
-    write_json(folder / "config.json", dataclasses.asdict(config))
+    write_json(folder / CONFIG, dataclasses.asdict(config))
 
 
 def read_config(folder: Path, kind: type[ConfigT]) -> ConfigT:
@@ -86,7 +88,7 @@ def read_config(folder: Path, kind: type[ConfigT]) -> ConfigT:
     Raises:
         FileNotFoundError: the folder holds no run.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no run: there is no config.json in it")
     return config_of(kind, json.loads(path.read_text(encoding="utf-8")))

@@ -6,7 +6,7 @@ what is on disk is kept), cuts pairs of 50 steps from its replay at several ages
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 
 from agents import replay
+from agents.sac import SacConfig
 from benchmarks.schema import RESULTS, Record, write_records
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.feedback.queries import uniform_queries
@@ -38,6 +39,7 @@ class Config:
     """Pairs a task and age, each under one of the task's held-out sentences."""
     segment_length: int = 50
     max_episode_steps: int = 150
+    sac: SacConfig = field(default_factory=SacConfig)
     checkpoint: str | None = None
     """A preference model of your own; None: the bundled one."""
     split: str = "paper"
@@ -88,6 +90,7 @@ def measure(config: Config) -> list[Record]:
         names,
         steps=config.ages[-1],
         max_episode_steps=config.max_episode_steps,
+        sac=config.sac,
         seed=config.seed,
         out=config.out,
     )
@@ -115,7 +118,10 @@ def _method(age: int) -> str:
 def _record(
     task: str, age: int, metrics: dict[str, float], seconds: float, config: Config
 ) -> Record:
-    scale = f"{config.n_pairs} pairs of {config.segment_length} steps, held-out sentences"
+    scale = (
+        f"{config.n_pairs} pairs of {config.segment_length} steps, held-out sentences; "
+        f"SAC {config.sac.depth} x {config.sac.width}, batch {config.sac.batch_size}"
+    )
     return Record.now(
         task=task,
         method=_method(age),

@@ -1,5 +1,6 @@
 """Replays of learning agents: whole, true to the env, and how a preference model judges them."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from agents import replay
+from agents.sac import SacConfig
 from benchmarks import replay_agreement
 from vlp_gym.data.replay import Replay
 from vlp_gym.data.trajectories import Trajectories
@@ -36,8 +38,11 @@ def test_every_step_of_every_episode_is_kept(folder: Path) -> None:
 
 def test_a_replay_on_disk_is_kept(folder: Path) -> None:
     before = (folder / "DoorClose.npz").read_bytes()
-    replay.main(replay.Config(("DoorClose",), steps=120, max_episode_steps=60, seed=9, out=folder))
+    same = replay.Config(("DoorClose",), steps=120, max_episode_steps=60, out=folder)
+    replay.main(same)
     assert (folder / "DoorClose.npz").read_bytes() == before
+    with pytest.raises(ValueError, match="other settings"):
+        replay.main(dataclasses.replace(same, sac=SacConfig(width=32)))
 
 
 def test_episodes_of_all_ages_are_kept(folder: Path, tmp_path: Path) -> None:

@@ -267,6 +267,12 @@ class RelabelReplay(BaseCallback):
     def _start_critic_anew(self) -> None:
         model: Any = self.model
         if not isinstance(getattr(model, "critic", None), torch.nn.Module):
+            if getattr(model, "replay_buffer", None) is not None:
+                logger.warning(
+                    "pre-training has ended, and %s has no critic of PyTorch's that could start anew: what it learned "
+                    "of newness is only unlearned from the rewards that the replay buffer is paid now",
+                    type(model).__name__,
+                )
             return
         reset_critic(model)
         if (

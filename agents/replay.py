@@ -1,26 +1,29 @@
-"""Everything that a learning agent did, as trajectories: SAC on the simulator's reward.
+"""Everything that a learning agent did, as trajectories: SAC on the simulator's reward, or on a learned one.
 
 `python -m agents.replay DoorOpen PlateSlide` writes one file a task, in the format of `vlp collect`. The first
 10,000 steps of a file are the replay of an agent of that age, and so on: what an online run shows a labeler. With
-`--keep 60` it writes so many episodes of all ages, for `vlp train --replays`.
+`--keep 60` it writes so many episodes of all ages, for `vlp train --replays`. With `--reward learned` the agent finds
+out what a preference model pays too much for, which the next one can be trained against.
 """
 
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium as gym
 import numpy as np
 import torch
 import tyro
 from numpy.typing import NDArray
-from stable_baselines3.common.callbacks import ProgressBarCallback
+from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 
 import vlp_gym  # noqa: F401  registers vlp/*
 from agents import run
 from agents.sac import SacConfig, make_sac
 from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.feedback.config import FeedbackConfig
+from vlp_gym.sb3 import RelabelReplay
 from vlp_gym.scenes.mujoco import MujocoScene
 from vlp_gym.tasks.metaworld import find_task
 
@@ -46,6 +49,12 @@ class Config:
     out: Path | None = None
     """Folder of the files; None: data/replay-SEED. Files that are there are kept."""
     sac: SacConfig = field(default_factory=SacConfig)
+    reward: Literal["env", "learned"] = "env"
+    """What the agent learns from; what is written is the simulator's reward either way."""
+    checkpoint: Path | None = None
+    """The preference model that a learned reward has its labels of; None: the bundled one."""
+    feedback: FeedbackConfig = FeedbackConfig(1_000, queries_per_session=50, session_every=1_500)
+    """Of a learned reward."""
     device: str = "auto"
     threads: int = 1
     """Threads of torch."""
@@ -90,7 +99,7 @@ class Keeps(gym.Wrapper[Any, Any, Any, Any]):
         step = (
             self._obs,
             np.array(action),
-            reward,
+            info["env_reward"],
             info["success"],
             self._scene.snapshot(self.env),
         )
@@ -116,18 +125,34 @@ class Keeps(gym.Wrapper[Any, Any, Any, Any]):
 
 
 def replay(task_name: str, config: Config) -> Trajectories:
-    """Let an agent learn a task from its own reward and return all that it did."""
+    """Let an agent learn a task and return all that it did."""
     torch.set_num_threads(config.threads)
     # The time limit belongs inside, so that what is kept ends with the episode.
-    limited = gym.make(f"vlp/{task_name}", reward="env", max_episode_steps=config.max_episode_steps)
+    limited = gym.make(
+        f"vlp/{task_name}", max_episode_steps=config.max_episode_steps, **_paying(config)
+    )
     env = Keeps(limited)
     agent = make_sac(config.sac, env, config.steps, config.seed, config.device)
-    agent.learn(config.steps, None if config.quiet else ProgressBarCallback())
+    callbacks: list[BaseCallback] = [] if config.quiet else [ProgressBarCallback()]
+    if config.reward == "learned":
+        callbacks.append(RelabelReplay())
+    agent.learn(config.steps, callbacks)
     kept = env.trajectories(task_name, config.max_episode_steps)
     env.close()
     if config.keep is None or config.keep >= len(kept):
         return kept
     return kept.take(np.linspace(0, len(kept) - 1, config.keep).round().astype(int))
+
+
+def _paying(config: Config) -> dict[str, Any]:
+    if config.reward == "env":
+        return {"reward": "env"}
+    return {
+        "labeler": "vlp",
+        "checkpoint": None if config.checkpoint is None else str(config.checkpoint),
+        "feedback": dataclasses.asdict(config.feedback),
+        "device": config.device,
+    }
 
 
 def main(config: Config) -> Path:

@@ -12,6 +12,8 @@ from agents.sac import SacConfig
 from benchmarks import replay_agreement
 from vlp_gym.data.replay import Replay
 from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.feedback.config import FeedbackConfig
+from vlp_gym.scenes.metaworld import make_sawyer, seed_sawyer
 from vlp_gym.tasks.splits import SPLITS, Split
 
 
@@ -55,6 +57,21 @@ def test_episodes_of_all_ages_are_kept(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(kept.action, every.action[:1])
     with pytest.raises(ValueError, match="keep must be 1 or more"):
         replay.Config(("DoorClose",), keep=0)
+
+
+def test_an_agent_on_a_learned_reward_is_kept_with_the_simulators(tmp_path: Path) -> None:
+    feedback = FeedbackConfig(8, queries_per_session=8, session_every=60, segment_length=20)
+    config = replay.Config(
+        ("DoorClose",), steps=120, max_episode_steps=60, reward="learned", feedback=feedback,
+        sac=SacConfig(learning_starts=20, batch_size=8), out=tmp_path, device="cpu", quiet=True,
+    )  # fmt: skip
+    data = Trajectories.load(replay.main(config) / "DoorClose.npz")
+    sawyer = make_sawyer("DoorClose")
+    for row in range(2):
+        seed_sawyer(sawyer, int(data.seed[row]))
+        sawyer.reset()
+        again = [sawyer.step(action)[1] for action in data.action[row]]
+        np.testing.assert_allclose(data.env_reward[row], again, rtol=1e-4, atol=1e-4)
 
 
 def test_an_episode_is_never_cut_off() -> None:

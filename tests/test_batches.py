@@ -74,7 +74,10 @@ def test_replays_of_agents_add_windows_to_the_tasks_that_have_them(
         assert level.tolist() == [[0.5, 1.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.0, 0.5]]
     seen = {float(value) for value in replayed.clips.rank} - set(collected.clips.rank)
     assert seen, "ranks are those of one folder"
-    assert json.loads((train(settings) / "config.json").read_text())["training"]["steps"] == 2
+    checkpoint = train(settings)
+    training = json.loads((checkpoint / "config.json").read_text())["training"]
+    assert (training["steps"], training["replays"]) == (2, ["DoorOpen"])
+    assert "their segments in 1 of the tasks" in (checkpoint / "README.md").read_text()
 
 
 def test_a_task_and_its_undoing_are_strangers_only_where_there_are_no_others(

@@ -16,7 +16,7 @@ Tower = Literal["vision", "text"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a preference model is trained; the bundled one so on two folders, but without `undoing` and `loss.aim`."""
+    """How a preference model is trained; the bundled one so, from two folders of `data`."""
 
     data: tuple[Path, ...] = (Path("data/graded-0"),)
     """Folders that `vlp collect` wrote."""

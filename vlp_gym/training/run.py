@@ -185,6 +185,7 @@ class TrainingRun:
         training = {
             "split": config.split, "train_tasks": list(split.train),
             "undoing": list(split.undoing) if config.undoing else [],
+            "replays": replayed(split.train, config.replays),
             "fingerprint": self.fingerprint, "steps": self.step, "seed": config.seed,
             "seconds": round(self.seconds, 1), "start": config.start.name if config.start else None,
             "loss": vars(config.loss),
@@ -195,6 +196,11 @@ class TrainingRun:
             Checkpoint(model, config.view, config.grid.stride, training).save_pretrained(folder)
         self.accelerator.wait_for_everyone()
         return folder
+
+
+def replayed(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Return the tasks that one of the folders has a replay of."""
+    return [name for name in names if any((each / f"{name}.npz").exists() for each in folders)]
 
 
 def _schedule(step: int, config: TrainConfig) -> float:

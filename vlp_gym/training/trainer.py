@@ -23,7 +23,7 @@ from vlp_gym.training.batches import TaskPool
 from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import draw_data_set
-from vlp_gym.training.run import TrainingRun
+from vlp_gym.training.run import TrainingRun, replayed
 
 
 def train(config: TrainConfig) -> Path:
@@ -118,7 +118,7 @@ def load_pool(
     names = trained_on(config)
     of_task = {name: [folder / f"{name}.npz" for folder in data_folders] for name in names}
     for folder in replays:
-        found = [name for name in names if (folder / f"{name}.npz").exists()]
+        found = replayed(names, (folder,))
         if not found:
             raise CheckpointError(
                 f"{folder} has no replay of a training task; run `python -m agents.replay` with names of split "

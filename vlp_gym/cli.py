@@ -14,6 +14,7 @@ from vlp_gym.errors import USER_ERRORS
 COMMANDS = {
     "collect": "vlp_gym.training.collect:collect",
     "train": "vlp_gym.training.trainer:train",
+    "average": "vlp_gym.training.average:average_command",
     "evaluate": "vlp_gym.training.evaluation:evaluate_command",
     "attention": "vlp_gym.training.attention:attention",
     "label": "vlp_gym.training.labelling:label",

@@ -20,7 +20,7 @@ Says which of two clips of a robot follows a sentence better (VLP, arXiv 2502.11
 | view | camera `{camera}`, preset `{preset}` |
 | sentence | up to {words} tokens; English |
 | parameters | {parameters:.1f} M |
-| trained on | {n_tasks} Meta-World tasks, split `{split}`, {steps} batches, seed {seed} |
+| trained on | {n_tasks} Meta-World tasks, split `{split}`, {steps} batches, seed {seed}{averaged} |
 | and on | {n_undoing} tasks of ours that undo some of these, in the words of their counterparts |
 | learning agents | {replayed} |
 | training data | fingerprint `{fingerprint}` |
@@ -46,6 +46,7 @@ be much like them. Its figures are made by `vlp evaluate` and stand in the READM
 def model_card(checkpoint: "Checkpoint") -> str:
     """Return the model card of a checkpoint, in Markdown."""
     model, training = checkpoint.model, checkpoint.training
+    parts = training.get("average_of", ())
     n_replayed = len(training.get("replays", ()))
     return _CARD.format(
         clip=model.config.clip,
@@ -58,6 +59,7 @@ def model_card(checkpoint: "Checkpoint") -> str:
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         n_tasks=len(training.get("train_tasks", ())),
         n_undoing=len(training.get("undoing", ())),
+        averaged=f", the mean of {len(parts)} trainings" if parts else "",
         replayed=f"their segments in {n_replayed} of the tasks" if n_replayed else "none shown",
         split=training.get("split"),
         steps=training.get("steps"),

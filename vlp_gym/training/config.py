@@ -67,6 +67,9 @@ class TrainConfig:
     workers: int = 2
     """Processes that draw frames which no cache has yet."""
     seed: int = 0
+    """Of the weights to begin with, and of all chance."""
+    order: int = 0
+    """Another one has other batches and dropout from the same weights: a training to average with (`vlp average`)."""
     checkpoint_every: int = 250
 
     def __post_init__(self) -> None:

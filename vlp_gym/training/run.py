@@ -66,10 +66,11 @@ class TrainingRun:
         ]
         self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         self._shared = accelerator.prepare_model(self.objective, device_placement=False)
-        rank = accelerator.process_index
-        self.rng = np.random.default_rng([config.seed, rank] if rank else config.seed)
-        if rank:
-            torch.manual_seed(config.seed + rank)
+        # Another stream for every process and order; their weights are the same by now.
+        apart = [accelerator.process_index, config.order]
+        self.rng = np.random.default_rng([config.seed, *apart] if any(apart) else config.seed)
+        if any(apart):
+            torch.manual_seed(int(self.rng.integers(2**63)))
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
         self.curve: list[dict[str, float]] = []
         half = (
@@ -187,6 +188,7 @@ class TrainingRun:
             "undoing": list(split.undoing) if config.undoing else [],
             "replays": replayed(split.train, config.replays),
             "fingerprint": self.fingerprint, "steps": self.step, "seed": config.seed,
+            "order": config.order,
             "seconds": round(self.seconds, 1), "start": config.start.name if config.start else None,
             "loss": vars(config.loss),
         }  # fmt: skip

@@ -1,0 +1,100 @@
+"""The mean of several trainings as one model: a soup (Wortsman et al., 2022, arXiv 2203.05482)."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from vlp_gym.errors import CheckpointError
+from vlp_gym.models.checkpoint import Checkpoint
+
+SAME = ("split", "start", "seed")
+"""What trainings have in common whose mean is a model: test tasks, and the weights that they began with."""
+UNITED = ("train_tasks", "undoing", "replays")
+"""Lists of tasks: the mean was shown what any of them was."""
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Which trainings to average."""
+
+    checkpoints: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders that `vlp train` wrote."""
+    out: Path = Path("runs/average")
+    """Folder of the mean."""
+
+
+def average_command(config: AverageConfig) -> Path:
+    """Write the mean of the weights of several trainings as a checkpoint; return its folder.
+
+    Errors of single trainings that begin with the same weights differ, and much of them cancels out, at no cost when
+    the model is used. Vary `--order`, the steps, the data or the losses, and keep `--seed` and `--start`.
+
+    Raises:
+        CheckpointError: fewer than two, or such as have not begun alike; or one is missing or damaged.
+    """
+    found = [Checkpoint.from_pretrained(each) for each in config.checkpoints]
+    return average(found).save_pretrained(config.out)
+
+
+def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
+    """Return a checkpoint whose weights are the mean of those of `checkpoints`; errors as of `average_command`."""
+    if len(checkpoints) < 2:
+        raise CheckpointError(f"an average is of two checkpoints or more, got {len(checkpoints)}")
+    first = checkpoints[0]
+    for other in checkpoints[1:]:
+        _check_alike(first, other)
+    states = [each.model.state_dict() for each in checkpoints]
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(0)
+        if value.is_floating_point()
+        else value
+        for name, value in states[0].items()
+    }
+    model = type(first.model)(first.model.config)
+    model.load_state_dict(mean)
+    place = first.model.place.device
+    training = _training([each.training for each in checkpoints])
+    return Checkpoint(model.eval().to(place), first.view, first.frame_stride, training)
+
+
+def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
+    shapes = (one.model.config, one.view, one.frame_stride)
+    if shapes != (other.model.config, other.view, other.frame_stride):
+        raise CheckpointError(
+            "these checkpoints differ in their model, view or stride of frames, so they have no mean"
+        )
+    for name in SAME:
+        mine, others = one.training.get(name), other.training.get(name)
+        if mine != others:
+            raise CheckpointError(
+                f"these trainings have different {name} ({mine!r} and {others!r}); only models that began with the "
+                "same weights, for the same split, have a mean that works: vary --order, not --seed"
+            )
+    table = "encoders.clip.token_embedding.weight"  # never trained
+    if not torch.equal(one.model.state_dict()[table], other.model.state_dict()[table]):
+        raise CheckpointError(
+            "the encoders of these trainings began with different weights, in files of one name; only models that "
+            "began alike have a mean that works"
+        )
+
+
+def _training(trainings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    united = {
+        name: list(dict.fromkeys(task for each in trainings for task in each.get(name, ())))
+        for name in UNITED
+    }
+    text = json.dumps(list(trainings), sort_keys=True)
+    return {
+        **{name: trainings[0].get(name) for name in SAME},
+        **united,
+        "fingerprint": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
+        "steps": sum(each.get("steps", 0) for each in trainings),
+        "seconds": round(sum(each.get("seconds", 0.0) for each in trainings), 1),
+        "average_of": list(trainings),
+    }

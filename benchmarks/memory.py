@@ -80,14 +80,11 @@ def bytes_of_bare(config: Config) -> int:
     return resident_bytes() - bytes_of_replay(agent)
 
 
-def measure(config: Config) -> list[tuple[int, float]]:
-    """Return pairs of steps and the megabytes that this process has beyond one without feedback, buffers aside."""
+def bytes_with_feedback(config: Config) -> list[tuple[int, int]]:
+    """Return pairs of steps and what a process holds in which the agent has feedback, less its replay buffer."""
     torch.set_num_threads(config.threads)
-    name = find_task(config.task).name
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as other:
-        bare = other.submit(bytes_of_bare, config).result()
     env = gym.make(
-        f"vlp/{name}",
+        f"vlp/{find_task(config.task).name}",
         labeler=config.labeler,
         max_episode_steps=config.max_episode_steps,
         feedback={
@@ -101,11 +98,19 @@ def measure(config: Config) -> list[tuple[int, float]]:
     for part in range(1, config.parts + 1):
         goal = config.steps * part // config.parts
         agent.learn(goal - agent.num_timesteps, RelabelReplay(), reset_num_timesteps=False)
-        added = resident_bytes() - bytes_of_replay(agent) - bare
-        found.append((agent.num_timesteps, added / MB))
-        print(f"{found[-1][0]:,} steps: {found[-1][1]:.0f} MB", flush=True)
+        found.append((agent.num_timesteps, resident_bytes() - bytes_of_replay(agent)))
+        print(f"{found[-1][0]:,} steps: {found[-1][1] / MB:.0f} MB in all", flush=True)
     env.close()
     return found
+
+
+def measure(config: Config) -> list[tuple[int, float]]:
+    """Return pairs of steps and the megabytes that feedback takes; both agents have a process of their own."""
+    fresh = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as processes:
+        bare = processes.submit(bytes_of_bare, config).result()
+        found = processes.submit(bytes_with_feedback, config).result()
+    return [(steps, (held - bare) / MB) for steps, held in found]
 
 
 def main(config: Config) -> None:

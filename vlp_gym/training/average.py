@@ -32,8 +32,9 @@ class AverageConfig:
 def average_command(config: AverageConfig) -> Path:
     """Write the mean of the weights of several trainings as a checkpoint; return its folder.
 
-    Errors of single trainings that begin with the same weights differ, and much of them cancels out, at no cost when
-    the model is used. Vary `--order`, the steps, the data or the losses, and keep `--seed` and `--start`.
+    Errors of single trainings that begin with the same weights differ and may cancel out, at no cost when the model is
+    used; judge the mean beside its parts. Vary `--order`, the steps, the data or the losses, and keep `--seed` and
+    `--start`.
 
     Raises:
         CheckpointError: fewer than two, or such as have not begun alike; or one is missing or damaged.

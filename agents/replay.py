@@ -164,8 +164,11 @@ def main(config: Config) -> Path:
     out = config.out or Path("data") / f"replay-{config.seed}"
     out.mkdir(parents=True, exist_ok=True)
     deciding = dataclasses.replace(config, tasks=ANY, out=None, device="cpu", threads=1, quiet=True)
-    if (out / run.CONFIG).exists() and run.read_config(out, Config) != deciding:
-        raise ValueError(f"{out} holds replays of other settings; choose another folder for these")
+    is_known = (out / run.CONFIG).exists()
+    if run.read_config(out, Config) != deciding if is_known else any(out.glob("*.npz")):
+        raise ValueError(
+            f"{out} holds replays of {'other' if is_known else 'unknown'} settings; choose another folder for these"
+        )
     run.write_config(out, deciding)
     for name in [find_task(name).name for name in config.tasks]:
         path = out / f"{name}.npz"

@@ -38,13 +38,16 @@ def test_every_step_of_every_episode_is_kept(folder: Path) -> None:
         assert set(episode.constants) == set(data.constants)
 
 
-def test_a_replay_on_disk_is_kept(folder: Path) -> None:
+def test_a_replay_on_disk_is_kept(folder: Path, tmp_path: Path) -> None:
     before = (folder / "DoorClose.npz").read_bytes()
     same = replay.Config(("DoorClose",), steps=120, max_episode_steps=60, out=folder)
     replay.main(same)
     assert (folder / "DoorClose.npz").read_bytes() == before
     with pytest.raises(ValueError, match="other settings"):
         replay.main(dataclasses.replace(same, sac=SacConfig(width=32)))
+    (tmp_path / "DoorClose.npz").write_bytes(before)
+    with pytest.raises(ValueError, match="unknown settings"):
+        replay.main(dataclasses.replace(same, out=tmp_path))
 
 
 def test_episodes_of_all_ages_are_kept(folder: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ MB = 1e6
 
 @dataclass(frozen=True)
 class Config:
-    """How long a run; the defaults take about an hour of one core."""
+    """How long a run."""
 
     task: str = "DoorClose"
     labeler: str = "vlp"

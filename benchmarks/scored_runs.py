@@ -1,9 +1,12 @@
 """Runs of `agents.vlm_reward` that stand beside those of `agents.pebble`: same agent, task, seeds and steps."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents import pebble, run, vlm_reward
 from benchmarks import kept_runs
@@ -42,9 +45,19 @@ def settings(
     )
 
 
-def finished(config: vlm_reward.Config, folder: Path) -> dict[str, Any]:
+def finished(
+    config: vlm_reward.Config,
+    folder: Path,
+    make_envs: Callable[[vlm_reward.Config], DummyVecEnv] = vlm_reward.make_envs,
+) -> dict[str, Any]:
     """Return the result of a run: of the one on disk, of one that goes on, or of a new one."""
-    return kept_runs.finished(config, folder, vlm_reward.learn, vlm_reward.go_on, _deciding)
+    return kept_runs.finished(
+        config,
+        folder,
+        lambda one: vlm_reward.learn(one, make_envs(one)),
+        lambda there: vlm_reward.go_on(there, make_envs(config)),
+        _deciding,
+    )
 
 
 def _deciding(config: vlm_reward.Config) -> vlm_reward.Config:

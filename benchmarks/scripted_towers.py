@@ -30,7 +30,7 @@ class ScriptedTowers(Towers):
     image_size_px = 96
     mean: Colour = (0.0, 0.0, 0.0)
     std: Colour = (1.0, 1.0, 1.0)
-    fingerprint = "1"
+    fingerprint = "rules of version 1"
 
     def __init__(self, world: World) -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from gymnasium.wrappers import TimeLimit
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from agents import vlm_reward
-from benchmarks import kept_runs, scored_runs
+from benchmarks import scored_runs
 from benchmarks.schema import RESULTS, Record, write_records
 from benchmarks.scripted_towers import ScriptedTowers
 from vlp_gym.envs.vlmrm import make_bare
@@ -60,17 +60,6 @@ def make_envs(config: vlm_reward.Config) -> DummyVecEnv:
     return DummyVecEnv([partial(vlm_reward.watched, maker)])
 
 
-def finished(config: vlm_reward.Config, folder: Path) -> dict[str, Any]:
-    """Return the result of a run: of the one on disk, of one that goes on, or of a new one."""
-    return kept_runs.finished(
-        config,
-        folder,
-        lambda one: vlm_reward.learn(one, make_envs(one)),
-        lambda there: vlm_reward.go_on(there, make_envs(config)),
-        lambda one: replace(one, quiet=False),
-    )
-
-
 def compare(config: Config) -> list[Record]:
     """Run what is missing and write the records."""
     records: list[Record] = []
@@ -87,7 +76,7 @@ def compare(config: Config) -> list[Record]:
             out=folder,
             quiet=config.quiet,
         )
-        records.append(record_of(finished(one, folder)))
+        records.append(record_of(scored_runs.finished(one, folder, make_envs)))
         write_records("worlds", records, config.results)
     return records
 

@@ -9,6 +9,7 @@ import torch
 
 from tests.tiny_vlp import SIZE_PX, tiny_checkpoint, tiny_model
 from vlp_gym.errors import CheckpointError
+from vlp_gym.models.card import model_card
 from vlp_gym.models.checkpoint import BUNDLED, Checkpoint
 from vlp_gym.scorers import load_scorer
 from vlp_gym.types import Task
@@ -118,6 +119,10 @@ def test_the_bundled_checkpoint_is_small_and_never_saw_the_test_tasks() -> None:
     training = Checkpoint.from_pretrained().training
     assert not set(training["train_tasks"]) & set(SPLITS["paper"].test)
     assert len(training["train_tasks"]) == 45
+
+
+def test_the_bundled_card_is_of_the_bundled_model() -> None:
+    assert (BUNDLED / "README.md").read_text() == model_card(Checkpoint.from_pretrained())
 
 
 def test_a_folder_may_be_named_as_open_clip_names_it(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import tyro
 
 from vlp_gym.errors import CheckpointError
 from vlp_gym.models.checkpoint import Checkpoint
+from vlp_gym.models.vlp import VLP
 
 SAME = ("split", "start", "seed")
 """What trainings have in common whose mean is a model: test tasks, and the weights that they began with."""
@@ -57,7 +58,7 @@ def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
         else value
         for name, value in states[0].items()
     }
-    model = type(first.model)(first.model.config)
+    model = VLP(first.model.config)
     model.load_state_dict(mean)
     place = first.model.place.device
     training = _training([each.training for each in checkpoints])

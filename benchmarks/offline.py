@@ -46,12 +46,15 @@ class Scale:
     """How large a training is; the published one is 500,000 steps of 2 x 512 and 96 pairs."""
 
     steps: int = 4_000
+    cpl_steps: int = 20_000
+    """Of CPL and BC: they clone for two fifths of their steps, which takes thousands, and a step costs them little."""
     width: int = 128
     pairs: int = 8
     """Pairs of a batch; P-IQL and IPL also learn from 256 transitions without labels."""
     learning_rate: float = 3e-4
     """Three times CPL's; that of all others."""
     evaluate_every: int = 500
+    cpl_evaluate_every: int = 2_000
     episodes: int = 10
     """Episodes of an evaluation and seed."""
     smoothing: int = 2
@@ -61,9 +64,10 @@ class Scale:
     def __str__(self) -> str:
         """Return the scale as a table says it."""
         return (
-            f"{self.steps:,} gradient steps, networks of 2 x {self.width}, {self.pairs} pairs a batch (P-IQL and IPL: "
-            f"and 256 transitions without labels), learning rate {self.learning_rate:g}, 100 pairs of 50 steps, "
-            f"{self.episodes} episodes a seed every {self.evaluate_every:,} steps"
+            f"{self.steps:,} gradient steps (CPL and BC: {self.cpl_steps:,}), networks of 2 x {self.width}, "
+            f"{self.pairs} pairs a batch (P-IQL and IPL: and 256 transitions without labels), learning rate "
+            f"{self.learning_rate:g}, 100 pairs of 50 steps, {self.episodes} episodes a seed every "
+            f"{self.evaluate_every:,} steps (CPL and BC: {self.cpl_evaluate_every:,})"
         )
 
 
@@ -184,10 +188,12 @@ def trajectories(config: Config, task: str) -> Path:
 def settings(config: Config, each: Training) -> tuple[Any, Callable[[Any], Learner]]:
     """Return the config of a training, and what makes its agent."""
     scale, data = config.scale, trajectories(config, each.task)
-    hidden = (scale.width, scale.width)
+    hidden, steps, evaluate_every = (scale.width, scale.width), scale.steps, scale.evaluate_every
+    if each.method in ("cpl", "bc"):
+        steps, evaluate_every = scale.cpl_steps, scale.cpl_evaluate_every
     shared: dict[str, Any] = {
-        "seeds": config.seeds, "steps": scale.steps, "evaluate_every": scale.evaluate_every,
-        "evaluation_episodes": scale.episodes, "checkpoint_every": scale.evaluate_every, "smoothing": scale.smoothing,
+        "seeds": config.seeds, "steps": steps, "evaluate_every": evaluate_every,
+        "evaluation_episodes": scale.episodes, "checkpoint_every": evaluate_every, "smoothing": scale.smoothing,
         "n_last": scale.n_last, "video_episodes": 0, "device": config.device, "threads": config.threads,
         "quiet": True, "out": each.folder,
     }  # fmt: skip
@@ -199,7 +205,7 @@ def settings(config: Config, each: Training) -> tuple[Any, Callable[[Any], Learn
     of_pairs = {**shared, "pairs": pairs, "trajectories": data}
     if each.method == "piql":
         return piql.Config(
-            iql=core, reward_hidden=hidden, reward_steps=scale.steps // 2, batch_size=scale.pairs, replay=data,
+            iql=core, reward_hidden=hidden, reward_steps=steps // 2, batch_size=scale.pairs, replay=data,
             **of_pairs,
         ), piql.make  # fmt: skip
     if each.method == "ipl":
@@ -209,7 +215,7 @@ def settings(config: Config, each: Training) -> tuple[Any, Callable[[Any], Learn
         ), ipl.make
     return cpl.Config(
         variant="bc" if each.method == "bc" else "cpl", hidden=hidden, batch_size=scale.pairs,
-        learning_rate=scale.learning_rate, bc_steps=2 * scale.steps // 5, warmup_steps=scale.steps // 50, **of_pairs,
+        learning_rate=scale.learning_rate, bc_steps=2 * steps // 5, warmup_steps=steps // 50, **of_pairs,
     ), cpl.make  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 `python -m benchmarks.offline_speed` writes `results/offline_speed.json`. Equal networks, batches and dropout; all take
 turns in one process. The published structure: PyTorch's layers one network at a time, batches gathered by NumPy and
-copied every step, Adam as it comes, and every loss fetched as a number each step.
+copied every step, Adam as it comes, and every loss fetched as a number each step. What no code can get below is the
+arithmetic of the networks' products, so its share of the machine's matmul rate stands beside.
 """
 
 import time
@@ -17,6 +18,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from agents import cpl, ipl, piql
 from benchmarks.offline import Scale
@@ -25,6 +27,7 @@ from vlp_gym.data.comparisons import Comparisons
 
 Step = Callable[[], Any]
 PUBLISHED, ONE, FIVE = "published structure, one seed", "ours, one seed", "ours, five seeds"
+MATMUL, MATMUL_SIDE = "matmul", 2_048
 
 
 @dataclass(frozen=True)
@@ -265,15 +268,20 @@ def contestants(name: str, config: Config, data: Comparisons) -> dict[str, Step]
     }
 
 
-def measure(config: Config, name: str) -> dict[str, list[float]]:
-    """Return the seconds of a gradient step in every repeat, by contestant."""
-    data = random_pairs(config)
-    found = contestants(name, config, data)
-    seconds: dict[str, list[float]] = {each: [] for each in found}
+def matmul() -> None:
+    """Multiply two large matrices: the fastest arithmetic that PyTorch has here."""
+    square = torch.ones(MATMUL_SIDE, MATMUL_SIDE)
+    square @ square
+
+
+def measure(config: Config, found: dict[str, Step]) -> dict[str, list[float]]:
+    """Return the seconds of a gradient step in every repeat, by contestant, and last of a large matrix product."""
+    steps = {**found, MATMUL: matmul}
+    seconds: dict[str, list[float]] = {each: [] for each in steps}
     clock = time.process_time if config.clock == "cpu" else time.perf_counter
     for repeat in range(-1, config.repeats):
         n_steps = config.warm_up if repeat < 0 else config.steps
-        for each, step in found.items():
+        for each, step in steps.items():
             started = clock()
             for _ in range(n_steps):
                 step()
@@ -282,8 +290,25 @@ def measure(config: Config, name: str) -> dict[str, list[float]]:
     return seconds
 
 
-def records_of(config: Config, name: str, seconds: dict[str, list[float]]) -> list[Record]:
-    """Return one record a contestant; ratios are medians over repeats of both in the same repeat."""
+def flops_of(step: Step) -> int:
+    """Return the multiplications and additions in the matrix products of a step, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return int(counter.get_total_flops())
+
+
+def records_of(
+    config: Config, name: str, seconds: dict[str, list[float]], flops: dict[str, int]
+) -> list[Record]:
+    """Return one record a contestant; ratios are medians over repeats of both in the same repeat.
+
+    Args:
+        config: how it was measured.
+        name: the agent.
+        seconds: what `measure` found.
+        flops: operations of a step, by contestant.
+    """
+    rate = 2 * MATMUL_SIDE**3 / median(seconds[MATMUL])
     size = (
         "networks and batches of the table above"
         if config.small
@@ -295,10 +320,11 @@ def records_of(config: Config, name: str, seconds: dict[str, list[float]]) -> li
         f"{clock} time; median of {config.repeats} repeats of {config.steps} steps"
     )
     records = []
-    for each, values in seconds.items():
+    for each, n_flops in flops.items():
+        values = seconds[each]
         against = {
             other: median(b / a for a, b in zip(values, seconds[other], strict=True))
-            for other in seconds
+            for other in flops
         }
         metrics = {
             "steps/s": 1 / median(values),
@@ -306,6 +332,8 @@ def records_of(config: Config, name: str, seconds: dict[str, list[float]]) -> li
             "fastest": 1 / min(values),
             "times published": against[PUBLISHED],
             "time of one seed": 1 / against[ONE],
+            "GFLOP a step": n_flops / 1e9,
+            "of the matmul rate": n_flops / median(values) / rate,
         }
         records.append(
             Record.now(task=name, method=each, metrics=metrics, seconds=sum(values) * config.steps, scale=scale)
@@ -319,7 +347,9 @@ def main(config: Config) -> list[Record]:
         torch.set_num_threads(config.threads)
     records = []
     for name in config.agents:
-        records += records_of(config, name, measure(config, name))
+        found = contestants(name, config, random_pairs(config))
+        flops = {each: flops_of(step) for each, step in found.items()}
+        records += records_of(config, name, measure(config, found), flops)
         result = "offline_speed_small" if config.small else "offline_speed"
         write_records(result, records, config.results)
     return records

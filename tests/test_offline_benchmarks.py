@@ -19,7 +19,9 @@ from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.training.collect import CollectConfig, collect
 from vlp_gym.training.scored_steps import paid_by
 
-TINY = table.Scale(steps=4, width=8, pairs=4, evaluate_every=2, episodes=1)
+TINY = table.Scale(
+    steps=4, cpl_steps=10, width=8, pairs=4, evaluate_every=2, cpl_evaluate_every=5, episodes=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def test_parts_of_the_table_add_up_in_the_papers_order(compared: table.Config) -
     assert records[2].paper == {}
     assert records[0].metrics["label accuracy"] == 1.0
     assert "seeds 0, 1 together" in records[0].scale
-    assert "4 gradient steps, networks of 2 x 8" in records[0].scale
+    assert "4 gradient steps (CPL and BC: 10), networks of 2 x 8" in records[0].scale
 
 
 def test_finished_trainings_are_not_done_again(
@@ -62,7 +64,7 @@ def test_finished_trainings_are_not_done_again(
     before = read_records("offline", compared.results)
     assert table.compare(compared) == before
     with pytest.raises(ValueError, match="other settings"):
-        table.compare(replace(compared, scale=replace(TINY, steps=6)))
+        table.compare(replace(compared, scale=replace(TINY, cpl_steps=15)))
 
 
 def test_a_method_with_all_tasks_gets_a_mean_and_an_interval() -> None:
@@ -136,11 +138,20 @@ def test_what_the_table_has_no_row_for_is_refused() -> None:
 @pytest.mark.parametrize("name", ["cpl", "piql", "ipl"])
 def test_speed_is_measured_with_equal_networks_and_batches(name: str) -> None:
     config = speed.Config(small=True, steps=1, repeats=1, warm_up=1, n_pairs=16, n_steps=20)
-    found = speed.measure(config, name)
-    assert list(found) == [speed.PUBLISHED, speed.ONE, speed.FIVE]
-    records = speed.records_of(config, name, found)
+    steps = speed.contestants(name, config, speed.random_pairs(config))
+    flops = {each: speed.flops_of(step) for each, step in steps.items()}
+    assert flops[speed.PUBLISHED] == pytest.approx(flops[speed.ONE], rel=0.02)
+    assert flops[speed.FIVE] == 5 * flops[speed.ONE]
+    found = speed.measure(config, steps)
+    assert list(found) == [speed.PUBLISHED, speed.ONE, speed.FIVE, speed.MATMUL]
+    records = speed.records_of(config, name, found, flops)
+    assert [record.method for record in records] == [speed.PUBLISHED, speed.ONE, speed.FIVE]
     assert [record.metrics["times published"] for record in records][0] == 1
     assert [record.metrics["time of one seed"] for record in records][1] == 1
+    rate = records[1].metrics
+    assert rate["of the matmul rate"] == pytest.approx(
+        rate["GFLOP a step"] * rate["steps/s"] * found[speed.MATMUL][0] / (2 * 2.048**3)
+    )
 
 
 def test_published_networks_have_as_many_weights_as_ours() -> None:

@@ -25,6 +25,7 @@ from benchmarks import kept_runs
 from benchmarks.paper import LABEL_ACCURACY, success_of
 from benchmarks.schema import RESULTS, Record, write_records
 from benchmarks.scorer_words import ScorerWords, check_scorers
+from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.feedback.table import LabelTable
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.collect import CollectConfig, collect
@@ -285,7 +286,11 @@ def record_of(config: Config, each: Training, result: dict[str, Any]) -> Record:
     }
     place = FIVE.index(each.task)
     if each.judge is not None and each.method != "iql":
-        metrics["label accuracy"] = accuracy_of(label_table(config, each.task, each.judge))
+        pairs = label_table(config, each.task, each.judge)
+        metrics["label accuracy"] = accuracy_of(pairs)
+        metrics["expert and medium"] = share_of(
+            pairs, trajectories(config, each.task), {"expert", "medium"}
+        )
     printed = success_of(each.method, each.judge)
     paper = {} if printed is None else {PROTOCOL: printed[place] / 100}
     if each.judge == "vlp":
@@ -348,6 +353,21 @@ def accuracy_of(path: Path) -> float:
     gap = table.column("second_return") - table.column("first_return")
     told = np.isfinite(said) & (said != 0.5) & (gap != 0)
     return float(((said > 0.5) == (gap > 0))[told].mean())
+
+
+def share_of(path: Path, data: Path, behaviours: set[str]) -> float:
+    """Return the share of pairs that set one of two behaviours against the other.
+
+    Args:
+        path: the labelled pairs.
+        data: the trajectories that they are of.
+        behaviours: the two.
+    """
+    table, names = LabelTable.load(path), np.array(Trajectories.load(data).behaviour)
+    both = zip(
+        *(names[table.column(f"{each}_episode")] for each in ("first", "second")), strict=True
+    )
+    return float(np.mean([set(pair) == behaviours for pair in both]))
 
 
 if __name__ == "__main__":

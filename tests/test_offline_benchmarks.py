@@ -1,6 +1,7 @@
 """The offline benchmarks: parts add up, finished trainings are kept, the paper's numbers stand in their own columns."""
 
 from dataclasses import replace
+from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,14 @@ def test_parts_of_the_table_add_up_in_the_papers_order(compared: table.Config) -
     assert records[0].paper == {table.PROTOCOL: 0.745}
     assert records[2].paper == {}
     assert records[0].metrics["label accuracy"] == 1.0
+    table_path = compared.runs / "labels" / "ButtonPress-oracle.parquet"
+    data = compared.data / "ButtonPress.npz"
+    kinds = sorted(set(Trajectories.load(data).behaviour))
+    shares = [
+        table.share_of(table_path, data, {a, b}) for a, b in combinations_with_replacement(kinds, 2)
+    ]
+    assert sum(shares) == pytest.approx(1.0)
+    assert records[0].metrics["expert and medium"] in shares
     assert "seeds 0, 1 together" in records[0].scale
     assert "4 gradient steps (CPL and BC: 10), networks of 2 x 8" in records[0].scale
 

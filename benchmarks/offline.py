@@ -206,7 +206,7 @@ def settings(config: Config, each: Training) -> tuple[Any, Callable[[Any], Learn
     of_pairs = {**shared, "pairs": pairs, "trajectories": data}
     if each.method == "piql":
         return piql.Config(
-            iql=core, reward_hidden=hidden, reward_steps=steps // 2, batch_size=scale.pairs, replay=data,
+            iql=core, reward_hidden=hidden, reward_steps=steps // 10, batch_size=scale.pairs, replay=data,
             **of_pairs,
         ), piql.make  # fmt: skip
     if each.method == "ipl":

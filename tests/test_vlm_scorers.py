@@ -28,7 +28,13 @@ from vlp_gym.models.device import resolve_precision
 from vlp_gym.models.official import OFFICIAL_FILES, file_sha256, read_weights
 from vlp_gym.models.resnet import VIPNetwork
 from vlp_gym.scorers import SCORERS, load_scorer, parse_settings
-from vlp_gym.scorers.pixels import IMAGENET_MEAN, IMAGENET_STD, Preprocess, check_frames
+from vlp_gym.scorers.pixels import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocess,
+    check_clips,
+    check_frames,
+)
 from vlp_gym.types import Scorer, Task
 
 FRAMES = smooth_frames(4, 64, 64, seed=1)
@@ -137,8 +143,15 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         read_weights(damaged)
     whole = tmp_path / "model.pt"
     torch.save(torch.nn.Linear(2, 2), whole)  # a module is code
-    with pytest.raises(CheckpointError, match="more than tensors"):
+    with pytest.raises(
+        CheckpointError, match="more than tensors.*Unsupported global.*get it anew"
+    ) as told:
         read_weights(whole)
+    assert "weights_only" not in str(told.value)  # torch's advice is to run the code of the file
+    whole.write_text("<!DOCTYPE html><html>Too many have viewed this file</html>")
+    with pytest.raises(CheckpointError, match="get it anew") as told:
+        read_weights(whole)
+    assert "weights_only" not in str(told.value)
     torch.save({"epoch": 3}, whole)
     with pytest.raises(CheckpointError, match="does not hold weights by name"):
         read_weights(whole)

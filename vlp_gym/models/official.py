@@ -6,6 +6,7 @@ No file is ever fetched. What is read is only tensors (`weights_only`): no code 
 import hashlib
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -249,15 +250,28 @@ def _read(path: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
-            f"{path} is damaged, or holds more than tensors, which is not loaded: {reason}"
+            f"{path} is damaged, or holds more than tensors, which is not loaded ({_reason(error)}); get it anew, or "
+            "have its authors' code save the state dict alone"
         ) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path} holds a {type(content).__name__}, expected weights by name (a state dict)"
         )
     return content
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong with a file, without torch's advice to load it and run its code."""
+    text = str(error)
+    refused = re.search(
+        r"WeightsUnpickler error:\s*([^\n]+?)(?: was not an allowed global|\n|$)", text
+    )
+    if refused:
+        return refused[1]
+    if not text or text.startswith("Weights only load failed"):
+        return type(error).__name__
+    return text.splitlines()[0]
 
 
 def _innermost(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,9 +83,11 @@ def test_demonstrations_add_up(files: Any, s3d: RoboCLIPScorer, tmp_path: Path) 
 
 def test_the_dictionary_must_belong_to_the_weights(files: Any, tmp_path: Path) -> None:
     path, settings = files["roboclip"]
-    np.save(tmp_path / "long.npy", np.array([f"w{i}" for i in range(99)]))
-    with pytest.raises(CheckpointError, match="do not belong together"):
-        load_scorer("roboclip", path, "cpu", **{**settings, "vocabulary": tmp_path / "long.npy"})
+    for n_words in (99, len(WORDS) + 1, len(WORDS) - 1):
+        np.save(tmp_path / "other.npy", np.array([f"w{i}" for i in range(n_words)]))
+        other = {**settings, "vocabulary": tmp_path / "other.npy"}
+        with pytest.raises(CheckpointError, match="do not belong together"):
+            load_scorer("roboclip", path, "cpu", **other)
     np.save(tmp_path / "numbers.npy", np.arange(4))
     with pytest.raises(CheckpointError, match="not S3D's dictionary"):
         load_scorer("roboclip", path, "cpu", **{**settings, "vocabulary": tmp_path / "numbers.npy"})

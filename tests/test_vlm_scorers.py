@@ -95,6 +95,8 @@ def test_r3m_needs_its_language_head(tmp_path: Path) -> None:
     torch.save({"r3m": stripped}, tmp_path / "stripped.pt")
     with pytest.raises(CheckpointError, match="no language reward head"):
         load_scorer("r3m", tmp_path / "stripped.pt", "cpu", vocabulary=vocabulary)
+    with pytest.raises(SettingError, match=r"the first frame is \[32, 64\] px"):
+        scorer(FRAMES[None], Task("close the door", first_frame=FRAMES[0, :32]))
     vocabulary.write_text("\n".join(f"word{i}" for i in range(99)) + "\n[UNK]\n[CLS]\n[SEP]\n")
     with pytest.raises(CheckpointError, match="vocabulary of another model"):
         load_scorer("r3m", path, "cpu", vocabulary=vocabulary)
@@ -205,6 +207,17 @@ def test_layout_and_range_of_frames_are_never_guessed(frames: Any) -> None:
     with pytest.raises(SettingError, match="expected uint8 pictures"):
         check_frames(frames)
     check_frames(FRAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_single_clip_is_not_taken_for_several(files: Any, name: str) -> None:
+    path, settings = files[name]
+    scorer = load_scorer(name, path, "cpu", **settings)
+    for frames in (FRAMES[None, :0], FRAMES[None][:0]):
+        with pytest.raises(SettingError, match=r"expected clips \[clips, frames"):
+            scorer(frames, TASK)
+    with pytest.raises(SettingError, match=r"one clip is clip\[None\]"):
+        check_clips(FRAMES)
 
 
 def test_a_dark_frame_is_a_dark_frame() -> None:

@@ -16,7 +16,7 @@ from vlp_gym.models.folding import fold_norms
 from vlp_gym.models.official import OfficialWeights
 from vlp_gym.scorers.identity import identity_of
 from vlp_gym.scorers.pictures import as_picture
-from vlp_gym.scorers.pixels import Preprocess, check_frames
+from vlp_gym.scorers.pixels import Preprocess, check_clips
 from vlp_gym.types import Task
 
 FRAMES_AT_ONCE = {"cpu": 16, "cuda": 256}
@@ -98,7 +98,7 @@ class FrameScorer(ABC):
             SettingError: the clips are not uint8 pictures, or the task lacks what this scorer compares with.
             InstructionError: the sentence is longer than the model reads.
         """
-        check_frames(clips)
+        check_clips(clips)
         scores: Float[np.ndarray, "clips frames"] = self._score(clips, task).float().cpu().numpy()
         return scores
 

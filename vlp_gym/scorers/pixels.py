@@ -96,6 +96,21 @@ class Preprocess:
         return cropped
 
 
+def check_clips(clips: object) -> None:
+    """Refuse anything but clips of uint8 pictures, one or more of each.
+
+    Raises:
+        SettingError: another dtype, layout or number of axes, or no picture at all.
+    """
+    check_frames(clips)
+    shape: tuple[int, ...] = getattr(clips, "shape", ())
+    if len(shape) != 5 or 0 in shape:
+        raise SettingError(
+            f"expected clips [clips, frames, height, width, 3] with a picture or more, got {list(shape)}; one clip is "
+            "clip[None]"
+        )
+
+
 def check_frames(frames: object) -> None:
     """Refuse anything but uint8 pictures whose last axis is colour; layout and range are never guessed.
 

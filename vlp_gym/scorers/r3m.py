@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from vlp_gym.errors import CheckpointError, MissingExtraError
+from vlp_gym.errors import CheckpointError, MissingExtraError, SettingError
 from vlp_gym.models.official import OfficialWeights, file_sha256, locate, read_weights
 from vlp_gym.models.resnet import R3MNetwork
 from vlp_gym.scorers.frames import FrameScorer
@@ -96,6 +96,11 @@ class R3MScorer(FrameScorer):
             first = now[:, :1].expand_as(now)
         else:
             check_frames(task.first_frame)
+            if task.first_frame.shape != clips.shape[2:]:
+                raise SettingError(
+                    f"the first frame is {list(task.first_frame.shape[:2])} px and the others are "
+                    f"{list(clips.shape[2:4])} px; draw or cut it as they are, nothing is resized in silence"
+                )
             first = self.embed(task.first_frame[None]).expand_as(now)
         words = self._sentences[sentence].expand(now.shape[0] * now.shape[1], -1)
         parts = (first.flatten(0, 1), now.flatten(0, 1), words)

@@ -18,7 +18,7 @@ from vlp_gym.models.official import OfficialWeights, file_sha256, locate, read_w
 from vlp_gym.models.s3d import EMBEDDING, MAX_WORDS, S3D
 from vlp_gym.scorers.identity import identity_of
 from vlp_gym.scorers.pictures import as_video
-from vlp_gym.scorers.pixels import check_frames
+from vlp_gym.scorers.pixels import check_clips
 from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Task
 
@@ -131,7 +131,7 @@ class RoboCLIPScorer:
         path = locate("roboclip", "vocabulary", vocabulary)
         words = read_words(path)
         rows = len(weights.tensors.get("text_module.word_embd.weight", ()))
-        if rows and len(words) + 1 > rows:
+        if rows and len(words) + 1 != rows:
             raise CheckpointError(
                 f"{path} has {len(words)} words, {weights.path} has {rows - 1}: they do not belong together"
             )
@@ -184,7 +184,7 @@ class RoboCLIPScorer:
     def _cropped(
         self, clips: UInt8[np.ndarray, "clips frames height width 3"]
     ) -> UInt8[np.ndarray, "clips frames rows columns 3"]:
-        check_frames(clips)
+        check_clips(clips)
         if self._crop_px is None:
             return clips
         height, width = clips.shape[2:4]

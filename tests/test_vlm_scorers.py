@@ -277,6 +277,12 @@ def test_prompts_are_read_as_they_are(files: Any) -> None:
         scorer(FRAMES[None], Task(" ".join(["counterrevolutionaries"] * 40)))
 
 
+def test_pictures_of_the_goal_are_not_left_unseen(files: Any) -> None:
+    path, settings = files["liv"]
+    with pytest.raises(SettingError, match="goal='image', or leave them out"):
+        load_scorer("liv", path, "cpu", goal_images=[FRAMES[0]], **settings)
+
+
 @pytest.mark.parametrize("name", ["vip", "liv"])
 def test_goal_images_are_those_of_the_frames(files: Any, name: str, tmp_path: Path) -> None:
     path, settings = files[name]
@@ -303,6 +309,37 @@ def test_goal_images_are_those_of_the_frames(files: Any, name: str, tmp_path: Pa
         load_scorer(name, path, "cpu", goal_images=[str(path)], **settings, **image)(
             FRAMES[None], Task("close")
         )
+
+
+def test_one_sentence_picture_or_video_needs_no_list(files: Any, tmp_path: Path) -> None:
+    """A command line names one without brackets; its letters are no prompts and no files."""
+    import imageio.v3 as imageio
+
+    picture, video = str(tmp_path / "goal.png"), tmp_path / "demo.gif"
+    imageio.imwrite(picture, FRAMES[2])
+    imageio.imwrite(video, FRAMES, loop=0)
+    for name, setting, one in (
+        ("vlmrm", "targets", "closing the drawer"),
+        ("vip", "goal_images", picture),
+        ("liv", "goal_images", picture),
+        ("roboclip", "demonstrations", video),
+    ):
+        path, settings = files[name]
+        settings = {**settings, "goal": "image"} if name == "liv" else settings
+        alone, listed = (
+            load_scorer(name, path, "cpu", **settings, **{setting: given}) for given in (one, [one])
+        )
+        task = Task("anything", "drawer")
+        np.testing.assert_array_equal(alone(FRAMES[None], task), listed(FRAMES[None], task))
+        assert alone.identity == listed.identity
+
+
+@pytest.mark.parametrize("name", ["vip", "liv", "roboclip"])
+def test_an_empty_list_is_not_taken_for_none(files: Any, name: str) -> None:
+    path, settings = files[name]
+    setting = "demonstrations" if name == "roboclip" else "goal_images"
+    with pytest.raises(SettingError, match="an empty list"):
+        load_scorer(name, path, "cpu", **settings, **{setting: []})
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -168,7 +168,7 @@ class VLMRMScorer(ClipScorer):
         weights: where its weights are from.
         alpha: share of the projection, in [0, 1]; the paper's humanoids have 0.
         baseline: what the scene looks like without the goal, one sentence or several; None takes the task's.
-        targets: sentences of the goal whose embeddings are averaged; None takes the task's instruction.
+        targets: the goal in one sentence, or several whose embeddings are averaged; None takes the task's instruction.
         fit: "squash" is VLM-RM's: proportions are lost, nothing is cut off.
         antialias: whether a picture that shrinks is smoothed first. VLM-RM leaves that to torchvision, which did not
             when it was published (0.15) and does today.
@@ -188,7 +188,7 @@ class VLMRMScorer(ClipScorer):
         weights: OfficialWeights | None = None,
         alpha: float = 0.0,
         baseline: str | Sequence[str] | None = None,
-        targets: Sequence[str] | None = None,
+        targets: str | Sequence[str] | None = None,
         fit: Fit = "squash",
         antialias: bool = True,
         device: str = "auto",
@@ -199,7 +199,7 @@ class VLMRMScorer(ClipScorer):
             raise SettingError(f"alpha must lie in [0, 1], got {alpha}")
         self.alpha, self._antialias = alpha, antialias
         self._baseline = [baseline] if isinstance(baseline, str) else baseline
-        self._targets = targets
+        self._targets = [targets] if isinstance(targets, str) else targets
         super().__init__(towers, weights, fit, device, precision, n_frames)
 
     def _settings(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from vlp_gym.models.official import OfficialWeights, locate, read_weights
 from vlp_gym.models.towers import Towers
 from vlp_gym.scorers.clip import ClipScorer
 from vlp_gym.scorers.frames import check_goal, goal_pictures
-from vlp_gym.scorers.pictures import pictures_of
+from vlp_gym.scorers.pictures import listed, pictures_of
 from vlp_gym.scorers.pixels import Fit, Preprocess
 from vlp_gym.types import Task
 
@@ -48,7 +48,7 @@ class LIVScorer(ClipScorer):
         weights: OfficialWeights | None = None,
         goal: Literal["text", "image"] = "text",
         metric: Literal["cosine", "l2"] = "cosine",
-        goal_images: Sequence[Any] | None = None,
+        goal_images: str | Path | Sequence[Any] | None = None,
         fit: Fit = "crop",
         antialias: bool = False,
         device: str = "auto",
@@ -59,7 +59,13 @@ class LIVScorer(ClipScorer):
             raise SettingError(
                 f"LIV compares with goal='text' or 'image' by metric='cosine' or 'l2', got {goal!r} and {metric!r}"
             )
-        self._goal, self._metric, self._goal_images = goal, metric, goal_images
+        pictures = listed(goal_images)
+        if goal == "text" and pictures is not None:
+            raise SettingError(
+                "LIV was given goal_images and compares with goal='text', so that nobody would look at them; choose "
+                "goal='image', or leave them out"
+            )
+        self._goal, self._metric, self._goal_images = goal, metric, pictures
         self._antialias = antialias
         towers.normalizes = metric == "cosine"
         super().__init__(towers, weights, fit, device, precision, n_frames)

@@ -28,6 +28,24 @@ def as_picture(source: Any) -> UInt8[np.ndarray, "height width 3"]:
     return np.asarray(source)
 
 
+def listed(sources: Any) -> list[Any] | None:
+    """Return the pictures or videos that a scorer is given as a list; the name of a file is a list of one.
+
+    >>> listed("goal.png"), listed(["near.png", "far.png"]), listed(None)
+    (['goal.png'], ['near.png', 'far.png'], None)
+
+    Raises:
+        SettingError: the list is empty, as that of a pattern that no file matches.
+    """
+    if isinstance(sources, str | Path):
+        return [sources]
+    if sources is not None and len(sources) == 0:
+        raise SettingError(
+            "a scorer was given an empty list of pictures or videos to compare with; name some, or leave it out"
+        )
+    return None if sources is None else list(sources)
+
+
 def pictures_of(sources: Sequence[Any] | None) -> list[UInt8[np.ndarray, "height width 3"]] | None:
     """Return several pictures, if there are any; errors as in `as_picture`."""
     return None if sources is None else [as_picture(each) for each in sources]

@@ -17,7 +17,7 @@ from vlp_gym.models.folding import fold_norms
 from vlp_gym.models.official import OfficialWeights, file_sha256, locate, read_weights
 from vlp_gym.models.s3d import EMBEDDING, MAX_WORDS, S3D
 from vlp_gym.scorers.identity import identity_of
-from vlp_gym.scorers.pictures import as_video
+from vlp_gym.scorers.pictures import as_video, listed
 from vlp_gym.scorers.pixels import check_clips
 from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Task
@@ -70,7 +70,7 @@ class RoboCLIPScorer:
         network: S3D,
         words: Sequence[str],
         weights: OfficialWeights | None = None,
-        demonstrations: Sequence[Any] | None = None,
+        demonstrations: str | Path | Sequence[Any] | None = None,
         value_range: ValueRange = "unit",
         picture_px: tuple[int, int] | list[int] = (224, 224),
         crop_px: int | None = None,
@@ -96,7 +96,8 @@ class RoboCLIPScorer:
         self.sha256 = {} if weights is None else {"checkpoint": weights.sha256}
         self.name = "roboclip" if weights is None else f"roboclip:{weights.sha256[:12]}"
         self._targets: dict[str, Float[Tensor, " channels"]] = {}
-        self._demonstrations, self._crop_demonstrations = demonstrations, crop_demonstrations
+        self._demonstrations = listed(demonstrations)
+        self._crop_demonstrations = crop_demonstrations
 
     @property
     def identity(self) -> str:

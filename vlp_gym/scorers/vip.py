@@ -12,7 +12,7 @@ from torch import Tensor
 from vlp_gym.models.official import OfficialWeights, locate, read_weights
 from vlp_gym.models.resnet import VIPNetwork
 from vlp_gym.scorers.frames import FrameScorer, check_goal, goal_pictures
-from vlp_gym.scorers.pictures import pictures_of
+from vlp_gym.scorers.pictures import listed, pictures_of
 from vlp_gym.scorers.pixels import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocess
 from vlp_gym.types import Task
 
@@ -54,13 +54,13 @@ class VIPScorer(FrameScorer):
         self,
         network: VIPNetwork,
         weights: OfficialWeights | None = None,
-        goal_images: Sequence[Any] | None = None,
+        goal_images: str | Path | Sequence[Any] | None = None,
         fit: Fit = "crop",
         device: str = "auto",
         precision: str = "auto",
         n_frames: int = 8,
     ) -> None:
-        self._goal_images = goal_images
+        self._goal_images = listed(goal_images)
         super().__init__(network, imagenet_preprocess(fit), weights, device, precision, n_frames)
 
     def _settings(self) -> dict[str, Any]:

@@ -132,6 +132,30 @@ def test_frames_span_the_segment() -> None:
     assert frames[:, 0, 0, 0].tolist() == episode.snapshots[[3, 7, 11], 0].tolist()
 
 
+class SinceFirst:
+    """Scores a frame by how much brighter it is than the task's first frame, or than that of the clip."""
+
+    name, n_frames, reads_first_frame = "since first", 3, True
+
+    def __call__(self, clips: NDArray[np.uint8], task: Task) -> NDArray[np.float32]:
+        level = clips[:, :, 0, 0, 0].astype(np.float32)
+        first = level[:, :1] if task.first_frame is None else np.float32(task.first_frame[0, 0, 0])
+        return level - first
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_the_first_frame_is_that_of_the_episode_wherever_a_segment_is_cut(is_told: bool) -> None:
+    episodes = [make_episode(np.random.default_rng(seed), seed) for seed in (0, 1)]
+    first, second = (Segment(episode, 3, 9) for episode in episodes)
+    told = np.full((2, 2, 3), 7, np.uint8) if is_told else None
+    pair = Pair(first, second, Task("brighten", first_frame=told))
+    labels = ScoreLabeler(SinceFirst(), DotScene())([pair])
+    for name, episode in zip(("first", "second"), episodes, strict=True):
+        begin = 7 if is_told else episode.snapshots[0, 0]
+        expected = (episode.snapshots[[3, 7, 11], 0] - begin).mean()
+        assert labels.extra[f"{name}_score"][0] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("n_frames", [2, 3, 8, 60])
 def test_first_and_last_step_are_drawn(n_frames: int) -> None:
     steps = frame_steps(50, n_frames)

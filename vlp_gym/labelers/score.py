@@ -5,7 +5,7 @@ from time import perf_counter
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 
 from vlp_gym.errors import FeedbackError, UnknownNameError
@@ -63,6 +63,7 @@ class ScoreLabeler:
 
     Each distinct segment is drawn and scored once a call. Scores of frames are averaged over the
     clip, unless `reduce` says otherwise. A pair with a score that is not finite is FAILED.
+    A scorer that compares with a first frame (R3M) gets that of the episode, wherever the segment is cut.
 
     Args:
         scorer: says how well a clip follows the task.
@@ -164,13 +165,17 @@ class ScoreLabeler:
 
     def _question(self, segment: Segment, task: Task) -> Question:
         episode, n_frames = segment.episode, self.scorer.n_frames
-        keeps_last = getattr(self.scorer, "keeps_last", True)
+        keeps_last, begins = getattr(self.scorer, "keeps_last", True), self._begins(task)
         steps = segment.start + frame_steps(segment.length, n_frames, keeps_last)
+        if begins:
+            steps = np.append(0, steps)
         scene: Any = self._scene_of(segment)
         how = "uniform" if keeps_last else "from the first on"
         frames = f"{n_frames} {how} of {segment.length}"
         if self._reduce != "mean":
             frames += f", {self._reduce}"
+        if begins:
+            frames += ", after the first of the episode"
         states = (episode.constants, episode.snapshots[steps])
         return question_of(self._scorer_identity, task, scene.identity, frames, *states)
 
@@ -195,8 +200,14 @@ class ScoreLabeler:
         clips = np.stack(
             [frames_of(each, self._scene_of(each), n_frames, keeps_last) for each in segments]
         )
+        begins = self._begins(task)
+        if begins:
+            firsts = [self._first_frame(each)[None] for each in segments]
+            clips = np.concatenate([np.stack(firsts), clips], axis=1)
         drawn = perf_counter()
         scores = np.asarray(self.scorer(clips, task))
+        if begins and scores.shape == (len(clips), n_frames + 1):
+            scores = scores[:, 1:]
         self.seconds["draw"] += drawn - started
         self.seconds["score"] += perf_counter() - drawn
         if scores.ndim != 2 or scores.shape not in {(len(clips), 1), (len(clips), n_frames)}:
@@ -205,6 +216,17 @@ class ScoreLabeler:
                 f"clips of {n_frames} frames, got shape {scores.shape}"
             )
         return np.asarray(REDUCE[self._reduce](scores.astype(np.float64)))
+
+    def _begins(self, task: Task) -> bool:
+        """Return whether clips begin with the first frame of their episode, which is then no part of their score."""
+        return task.first_frame is None and bool(getattr(self.scorer, "reads_first_frame", False))
+
+    def _first_frame(self, segment: Segment) -> UInt8[np.ndarray, "height width 3"]:
+        episode = segment.episode
+        frame: UInt8[np.ndarray, "height width 3"] = self._scene_of(segment).draw(
+            episode.constants, episode.snapshots[:1]
+        )[0]
+        return frame
 
     def _scene_of(self, segment: Segment) -> Drawer:
         return self._scenes[segment.episode.env] if len(self._scenes) > 1 else self.scene

@@ -31,6 +31,7 @@ from agents.tracking import make_logger
 from vlp_gym.feedback.archive import EpisodeArchive
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.sb3 import PreferenceVecEnv, RelabelReplay, make_vec_env
+from vlp_gym.scorers import SCORERS, parse_settings
 from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.video import write_video
 from vlp_gym.wrappers.shared import SharedFeedback
@@ -47,12 +48,18 @@ class Config:
     """Any of the 50 tasks of Meta-World."""
     instruction: str | None = None
     """The sentence that becomes the reward; None: the default of the task."""
-    labeler: Literal["vlp", "oracle", "mistake", "noisy", "skip", "myopic", "equal"] = "vlp"
-    """Who compares segments: the preference model, the simulator's own return, or B-Pref's imperfect teachers."""
+    labeler: Literal[
+        "vlp", "oracle", "mistake", "noisy", "skip", "myopic", "equal",
+        "clip", "vlmrm", "r3m", "vip", "liv", "roboclip",
+    ] = "vlp"  # fmt: skip
+    """Who compares segments: the preference model, the simulator's own return, B-Pref's imperfect teachers, or another
+    scorer (P-CLIP and so on)."""
     reward: Literal["learned", "env"] = "learned"
     """What pays the agent; `env`: the simulator's reward, with no feedback at all."""
     checkpoint: Path | None = None
-    """A preference model of your own; None: the bundled one."""
+    """A preference model of your own; None: the bundled one. Of another scorer its official file, or "bundled"."""
+    settings: tuple[str, ...] = ()
+    """Settings of the scorer, NAME=VALUE each, such as alpha=0.5."""
     steps: int = 15_000
     """Environment steps, of all envs together."""
     n_envs: int = 1
@@ -176,8 +183,8 @@ def shared_of(env: World) -> SharedFeedback | None:
 def make_env(config: Config, folder: Path) -> World:
     """Return the env that the agent learns in, or a vector of several; scores stay in the run folder."""
     learned = config.reward == "learned"
-    feedback = config.feedback
-    if config.labeler == "vlp" and feedback.label_store is None:
+    feedback, scorer = config.feedback, parse_settings(config.settings) or None
+    if config.labeler in SCORERS and feedback.label_store is None:
         feedback = replace(feedback, label_store=str(folder / "labels.sqlite"))
     if config.n_envs > 1:
         return make_vec_env(
@@ -190,6 +197,7 @@ def make_env(config: Config, folder: Path) -> World:
             feedback=asdict(feedback),
             checkpoint=None if config.checkpoint is None else str(config.checkpoint),
             device=config.device,
+            scorer=scorer,
         )
     return Monitor(
         gym.make(
@@ -200,6 +208,7 @@ def make_env(config: Config, folder: Path) -> World:
             feedback=asdict(feedback) if learned else None,
             checkpoint=None if config.checkpoint is None else str(config.checkpoint),
             device=config.device,
+            scorer=scorer,
             max_episode_steps=config.max_episode_steps,
         )
     )

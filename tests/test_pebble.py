@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from stable_baselines3 import SAC
@@ -23,6 +24,7 @@ from vlp_gym.errors import InstructionError, UnknownNameError
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.feedback.state_file import load_state
 from vlp_gym.feedback.table import LabelTable
+from vlp_gym.labelers.store import StoreConfig, export_store
 
 TINY = pebble.Config(
     task="ButtonPress",
@@ -146,6 +148,23 @@ def test_resume_is_exact_with_drawn_labels_lasting_noise_and_rare_updates(tmp_pa
             pebble.learn(replace(config, out=tmp_path / "run"))
     pebble.go_on(tmp_path / "run")
     assert_same_end(tmp_path / "whole", tmp_path / "run")
+
+
+def test_another_scorer_labels_with_its_settings_and_its_scores_are_kept(tmp_path: Path) -> None:
+    config = replace(
+        TINY,
+        labeler="vlmrm",
+        checkpoint=Path("bundled"),
+        settings=("alpha=0.5", "baseline=button", "n_frames=2"),
+        steps=60,
+        out=tmp_path / "run",
+    )
+    assert pebble.learn(config)["method"] == "vlmrm"
+    table = LabelTable.load(tmp_path / "run" / "labels.parquet")
+    assert len(table) == 4 and np.isfinite(table.column("first_score")).all()
+    export_store(StoreConfig(tmp_path / "run" / "labels.sqlite"))
+    (asked,) = set(pq.read_table(tmp_path / "run" / "labels-scores.parquet")["scorer"].to_pylist())
+    assert '"alpha": 0.5' in asked and '"button"' in asked
 
 
 MANY = replace(

@@ -246,6 +246,8 @@ def test_nothing_is_resized_where_that_is_not_wanted() -> None:
         )
     with pytest.raises(SettingError, match="resize_px must be 8 or more"):
         Preprocess(8, IMAGENET_MEAN, IMAGENET_STD, resize_px=7)
+    with pytest.raises(SettingError, match="Pillow always smooths"):
+        Preprocess(8, IMAGENET_MEAN, IMAGENET_STD, antialias=False, by_pillow=True)
 
 
 def test_frames_are_drawn_so_large_that_nothing_is_resized(files: Any) -> None:

@@ -104,9 +104,9 @@ class ClipScorer(FrameScorer):
         return {"model": self._network.name, "fingerprint": self._fingerprint}
 
     def _preprocess_of(self, towers: Towers) -> Preprocess:
-        # As PIL does it: smoothed, and rounded to whole numbers.
+        # open_clip hands over pictures.
         return Preprocess(
-            towers.image_size_px, towers.mean, towers.std, self._fit, antialias=True, rounded=True
+            towers.image_size_px, towers.mean, towers.std, self._fit, antialias=True, by_pillow=True
         )
 
     @classmethod
@@ -208,7 +208,7 @@ class VLMRMScorer(ClipScorer):
 
     def _preprocess_of(self, towers: Towers) -> Preprocess:
         size, mean, std = towers.image_size_px, towers.mean, towers.std
-        return Preprocess(size, mean, std, self._fit, antialias=self._antialias, rounded=False)
+        return Preprocess(size, mean, std, self._fit, antialias=self._antialias)
 
     def check(self, task: Task) -> None:
         """Refuse prompts that cannot be read or are the same; errors as in `FrameScorer.check`."""

@@ -82,7 +82,6 @@ class LIVScorer(ClipScorer):
             self._fit,
             interpolation="bilinear",
             antialias=self._antialias,
-            rounded=False,
         )
 
     @classmethod

@@ -34,7 +34,8 @@ class Preprocess:
         resize_px: of `crop`: length of the shorter side before the centre is cut out.
         interpolation: "bicubic" or "bilinear".
         antialias: whether a picture that shrinks is smoothed first.
-        rounded: whether the resized picture has whole numbers from 0 to 255, as PIL's, or any.
+        by_pillow: whether Pillow resizes, in whole numbers from 0 to 255, as where the authors' callers hand pictures
+            over, or torch in any numbers. The two round otherwise: an embedding moves by a thousandth of itself.
     """
 
     size_px: int
@@ -44,10 +45,14 @@ class Preprocess:
     resize_px: int | None = None
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     antialias: bool = True
-    rounded: bool = False
+    by_pillow: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done."""
+        if self.by_pillow and not self.antialias:
+            raise SettingError(
+                "Pillow always smooths a picture that shrinks; leave antialias on, or by_pillow off"
+            )
         if self.fit not in ("squash", "crop", "none"):
             raise SettingError(f"fit must be 'squash', 'crop' or 'none', got {self.fit!r}")
         if self.resize_px is not None and self.resize_px < self.size_px:
@@ -70,11 +75,10 @@ class Preprocess:
             SettingError: `fit` is "none" and the frames have another size.
         """
         pixels = frames.permute(0, 3, 1, 2)
-        if not self.rounded:
-            pixels = pixels.float().div(255)
-        pixels = self._fitted(pixels)
-        if self.rounded:
-            pixels = pixels.float().div(255)
+        if self.by_pillow:
+            pixels = self._fitted(pixels).float().div(255)
+        else:
+            pixels = self._fitted(pixels.float().div(255))
         mean, std = (pixels.new_tensor(each).view(1, 3, 1, 1) for each in (self.mean, self.std))
         return pixels.sub(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
@@ -90,10 +94,24 @@ class Preprocess:
         target = list(square) if self.fit == "squash" else [self.resize_px or self.size_px]
         resized = pixels
         if self.fit == "squash" or min(pixels.shape[-2:]) != target[0]:
-            how = InterpolationMode(self.interpolation)
-            resized = transforms.resize(pixels, target, how, antialias=self.antialias)
+            resized = (self._by_pillow if self.by_pillow else self._by_torch)(pixels, target)
         cropped: Tensor = transforms.center_crop(resized, list(square))
         return cropped
+
+    def _by_torch(self, pixels: Tensor, target: list[int]) -> Tensor:
+        how = InterpolationMode(self.interpolation)
+        resized: Tensor = transforms.resize(pixels, target, how, antialias=self.antialias)
+        return resized
+
+    def _by_pillow(
+        self, pixels: UInt8[Tensor, "frames 3 height width"], target: list[int]
+    ) -> Tensor:
+        how = InterpolationMode(self.interpolation)
+        pictures = [transforms.to_pil_image(each) for each in pixels.cpu()]
+        resized = [
+            transforms.pil_to_tensor(transforms.resize(each, target, how)) for each in pictures
+        ]
+        return torch.stack(resized).to(pixels.device)
 
 
 def check_clips(clips: object) -> None:

@@ -51,7 +51,8 @@ class R3MScorer(FrameScorer):
         precision: str = "auto",
         n_frames: int = 8,
     ) -> None:
-        super().__init__(network, imagenet_preprocess(fit), weights, device, precision, n_frames)
+        preprocess = imagenet_preprocess(fit, by_pillow=True)
+        super().__init__(network, preprocess, weights, device, precision, n_frames)
         self._tokenizer = _word_pieces(vocabulary, network)
         self.sha256["vocabulary"] = file_sha256(vocabulary)
         self._sentences: dict[str, Float[Tensor, "1 channels"]] = {}

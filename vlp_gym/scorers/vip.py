@@ -20,8 +20,11 @@ SIZE_PX, RESIZE_PX = 224, 256
 """Side of the square that R3M and VIP read, and of the shorter side that it is cut from."""
 
 
-def imagenet_preprocess(fit: Fit) -> Preprocess:
-    """Return what R3M and VIP do with frames: shorter side to 256, the centre of 224, ImageNet's mean and deviation."""
+def imagenet_preprocess(fit: Fit, by_pillow: bool = False) -> Preprocess:
+    """Return what R3M and VIP do with frames: shorter side to 256, the centre of 224, ImageNet's mean and deviation.
+
+    VIP's network resizes tensors of any numbers, R3M's example resizes pictures (`by_pillow`).
+    """
     return Preprocess(
         SIZE_PX,
         IMAGENET_MEAN,
@@ -30,6 +33,7 @@ def imagenet_preprocess(fit: Fit) -> Preprocess:
         RESIZE_PX,
         interpolation="bilinear",
         antialias=True,
+        by_pillow=by_pillow,
     )
 
 

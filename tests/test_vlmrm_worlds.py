@@ -207,6 +207,8 @@ def test_epic_by_hand() -> None:
         epic_distance(first, np.zeros(2_000))
     with pytest.raises(ValueError, match="same states"):
         epic_distance(first, second[:5])
+    with pytest.raises(ValueError, match="2000 that are NaN"):
+        epic_distance(first, second * np.nan)
 
 
 def test_worlds_are_public() -> None:

@@ -18,12 +18,15 @@ def epic_distance(
     (0.0, 1.0)
 
     Raises:
-        ValueError: fewer than two states, or a reward that is the same everywhere, which is no reward.
+        ValueError: fewer than two states, a reward that is the same everywhere, which is no reward, or NaN or infinity.
     """
     if first.shape != second.shape or len(first) < 2:
         raise ValueError(
             f"EPIC compares two rewards of the same states, two or more of them, got {len(first)} and {len(second)}"
         )
+    bad = sum(int((~np.isfinite(each)).sum()) for each in (first, second))
+    if bad:
+        raise ValueError(f"EPIC compares finite rewards, got {bad} that are NaN or infinite; leave those states out")
     spreads = first.std(), second.std()
     if not min(spreads) > 0:
         raise ValueError("a reward that is the same in every state has no distance to another")

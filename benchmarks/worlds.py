@@ -5,7 +5,7 @@ by the code that pays for CLIP's embeddings, and the agents have the paper's set
 steps; what is left out is CLIP. A stopped run goes on.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -31,10 +31,11 @@ from vlp_gym.wrappers.seeded import SeededEpisodes
 class Config:
     """Which runs to do, and how long; what is written is made of these."""
 
-    worlds: tuple[str, ...] = ("CartPole", "MountainCar")
+    steps: dict[str, int] = field(
+        default_factory=lambda: {"CartPole": 200_000, "MountainCar": 50_000}
+    )
+    """Environment steps of every world; the paper has 3 million."""
     seeds: tuple[int, ...] = (0,)
-    steps: int = 200_000
-    """Environment steps; the paper has 3 million."""
     evaluate_every: int = 50_000
     evaluation_episodes: int = 20
     threads: int = 1
@@ -63,11 +64,11 @@ def make_envs(config: vlm_reward.Config) -> DummyVecEnv:
 def compare(config: Config) -> list[Record]:
     """Run what is missing and write the records."""
     records: list[Record] = []
-    for world, seed in product(config.worlds, config.seeds):
+    for (world, steps), seed in product(config.steps.items(), config.seeds):
         folder = config.runs / f"{world}-seed{seed}"
         one = vlm_reward.Config(
             env=world,
-            steps=config.steps,
+            steps=steps,
             evaluate_every=config.evaluate_every,
             evaluation_episodes=config.evaluation_episodes,
             seed=seed,

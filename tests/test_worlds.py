@@ -40,7 +40,7 @@ def test_the_scripted_eye_sees_how_high_a_car_is() -> None:
 
 def test_runs_are_kept_and_say_that_no_network_paid(tmp_path: Path) -> None:
     config = worlds.Config(
-        steps=400,
+        steps={"CartPole": 400, "MountainCar": 400},
         evaluate_every=400,
         evaluation_episodes=1,
         runs=tmp_path / "runs",
@@ -54,4 +54,4 @@ def test_runs_are_kept_and_say_that_no_network_paid(tmp_path: Path) -> None:
     assert records[0].metrics["return after"] <= 200
     assert worlds.compare(config) == records  # none is run again
     with pytest.raises(ValueError, match="other settings"):
-        worlds.compare(replace(config, steps=600))
+        worlds.compare(replace(config, steps={"CartPole": 600}))

@@ -26,7 +26,9 @@ def epic_distance(
         )
     bad = sum(int((~np.isfinite(each)).sum()) for each in (first, second))
     if bad:
-        raise ValueError(f"EPIC compares finite rewards, got {bad} that are NaN or infinite; leave those states out")
+        raise ValueError(
+            f"EPIC compares finite rewards, got {bad} that are NaN or infinite; leave those states out"
+        )
     spreads = first.std(), second.std()
     if not min(spreads) > 0:
         raise ValueError("a reward that is the same in every state has no distance to another")

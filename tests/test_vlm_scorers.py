@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -401,3 +402,27 @@ def test_half_precision_is_refused_where_it_is_not_computed(
             resolve_precision(precision, cpu)
     with pytest.raises(SettingError, match="precision must be auto or one of"):
         resolve_precision("half", cpu)
+
+
+@pytest.mark.parametrize("name", ["vip", "liv"])
+@pytest.mark.parametrize("role", ["reward", "labeler"])
+def test_a_goal_of_another_size_is_refused_before_an_env_is_stepped(
+    name: str, role: str, files: Any
+) -> None:
+    path, settings = files[name]
+    image = {"goal": "image"} if name == "liv" else {}
+    side = {"vip": 256, "liv": 64}[name]
+    for wrong in (0, 1):
+        goal = np.zeros((side + wrong, side, 3), np.uint8)
+        scorer = {**settings, **image, "goal_images": [goal]}
+        asked: dict[str, Any] = {
+            role: name,
+            "checkpoint": str(path),
+            "device": "cpu",
+            "scorer": scorer,
+        }
+        if wrong:
+            with pytest.raises(SettingError, match="nothing is resized in silence"):
+                gym.make("vlp/DoorClose", **asked)
+        else:
+            gym.make("vlp/DoorClose", **asked).close()

@@ -162,13 +162,24 @@ def goal_pictures(
     check_goal(goals, task, kind)
     goals = [task.goal_image] if goals is None else goals
     pictures = [as_picture(goal) for goal in goals]
+    check_goal_size(pictures, *clips.shape[2:4])
+    return np.stack(pictures)
+
+
+def check_goal_size(
+    pictures: Sequence[UInt8[np.ndarray, "height width 3"]], height: int, width: int
+) -> None:
+    """Refuse pictures of the goal of another size than the frames.
+
+    Raises:
+        SettingError: one has another size.
+    """
     for picture in pictures:
-        if picture.shape != clips.shape[2:]:
+        if picture.shape[:2] != (height, width):
             raise SettingError(
-                f"a goal image is {list(picture.shape[:2])} px and the frames are {list(clips.shape[2:4])} px; draw or "
+                f"a goal image is {list(picture.shape[:2])} px and the frames are {[height, width]} px; draw or "
                 "cut the goal as the frames are, nothing is resized in silence"
             )
-    return np.stack(pictures)
 
 
 def check_goal(goals: Any, task: Task, kind: str) -> None:

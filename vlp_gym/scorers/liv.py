@@ -15,7 +15,7 @@ from vlp_gym.models.clip import ClipTowers
 from vlp_gym.models.official import OfficialWeights, locate, read_weights
 from vlp_gym.models.towers import Towers
 from vlp_gym.scorers.clip import ClipScorer
-from vlp_gym.scorers.frames import check_goal, goal_pictures
+from vlp_gym.scorers.frames import check_goal, check_goal_size, goal_pictures
 from vlp_gym.scorers.pictures import listed, pictures_of
 from vlp_gym.scorers.pixels import Fit, Preprocess
 from vlp_gym.types import Task
@@ -97,6 +97,10 @@ class LIVScorer(ClipScorer):
         """Return the scorer of LIV's `model.pt`; arguments and errors as in `ClipScorer.load`."""
         weights = read_weights(locate(cls.kind, given=checkpoint), sha256).below("model.")
         return cls(ClipTowers.of(model, weights), weights, device=device, **settings)  # type: ignore[arg-type]
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse frames of another size than the pictures of the goal; errors as in `check_goal_size`."""
+        check_goal_size(pictures_of(self._goal_images) or [], height, width)
 
     def check(self, task: Task) -> None:
         """Refuse a task without what frames are compared with; errors as in `FrameScorer.check`."""

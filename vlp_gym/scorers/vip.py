@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vlp_gym.models.official import OfficialWeights, locate, read_weights
 from vlp_gym.models.resnet import VIPNetwork
-from vlp_gym.scorers.frames import FrameScorer, check_goal, goal_pictures
+from vlp_gym.scorers.frames import FrameScorer, check_goal, check_goal_size, goal_pictures
 from vlp_gym.scorers.pictures import listed, pictures_of
 from vlp_gym.scorers.pixels import IMAGENET_MEAN, IMAGENET_STD, Fit, Preprocess
 from vlp_gym.types import Task
@@ -86,6 +86,10 @@ class VIPScorer(FrameScorer):
         """
         weights = read_weights(locate(cls.kind, given=checkpoint), sha256)
         return cls(VIPNetwork.of(weights), weights, device=device, **settings)  # type: ignore[arg-type]
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse frames of another size than the pictures of the goal; errors as in `check_goal_size`."""
+        check_goal_size(pictures_of(self._goal_images) or [], height, width)
 
     def check(self, task: Task) -> None:
         """Refuse a task without a picture of the goal; errors as in `FrameScorer.check`."""

@@ -123,11 +123,14 @@ def scorer_scene(
     Raises:
         RenderingError: the env cannot be drawn.
         UnknownNameError: no such camera or preset.
+        SettingError: what the scorer compares frames with has another size.
     """
     _check_drawable(env)
     if camera is None and is_metaworld(env):
         camera = getattr(scorer, "camera", None)
     size_px = getattr(scorer, "image_size_px", None) if is_mujoco(env) else picture_size(scorer)
+    if isinstance(size_px, int) and hasattr(scorer, "check_size"):
+        scorer.check_size(size_px, size_px)
     return scene_of(env, camera, size_px, preset, drawing_threads())
 
 

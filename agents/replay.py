@@ -164,10 +164,13 @@ def main(config: Config) -> Path:
     out = config.out or Path("data") / f"replay-{config.seed}"
     out.mkdir(parents=True, exist_ok=True)
     deciding = dataclasses.replace(config, tasks=ANY, out=None, device="cpu", threads=1, quiet=True)
-    is_known = (out / run.CONFIG).exists()
-    if run.read_config(out, Config) != deciding if is_known else any(out.glob("*.npz")):
+    if (out / run.CONFIG).exists():
+        there = "the same" if run.read_config(out, Config) == deciding else "other"
+    else:
+        there = "unknown" if any(out.glob("*.npz")) else "no"
+    if there in ("other", "unknown"):
         raise ValueError(
-            f"{out} holds replays of {'other' if is_known else 'unknown'} settings; choose another folder for these"
+            f"{out} holds replays of {there} settings; choose another folder for these"
         )
     run.write_config(out, deciding)
     for name in [find_task(name).name for name in config.tasks]:

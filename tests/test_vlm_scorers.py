@@ -29,13 +29,7 @@ from vlp_gym.models.device import resolve_precision
 from vlp_gym.models.official import OFFICIAL_FILES, file_sha256, read_weights
 from vlp_gym.models.resnet import VIPNetwork
 from vlp_gym.scorers import SCORERS, load_scorer, parse_settings
-from vlp_gym.scorers.pixels import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    Preprocess,
-    check_clips,
-    check_frames,
-)
+from vlp_gym.scorers.pixels import check_clips
 from vlp_gym.types import Scorer, Task
 
 FRAMES = smooth_frames(4, 64, 64, seed=1)
@@ -203,13 +197,6 @@ def test_settings_of_a_command_line() -> None:
     assert parse_settings(words) == settings
 
 
-@pytest.mark.parametrize("frames", [FRAMES.transpose(0, 3, 1, 2), FRAMES / 255.0, FRAMES[0, 0]])
-def test_layout_and_range_of_frames_are_never_guessed(frames: Any) -> None:
-    with pytest.raises(SettingError, match="expected uint8 pictures"):
-        check_frames(frames)
-    check_frames(FRAMES)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_a_single_clip_is_not_taken_for_several(files: Any, name: str) -> None:
     path, settings = files[name]
@@ -219,36 +206,6 @@ def test_a_single_clip_is_not_taken_for_several(files: Any, name: str) -> None:
             scorer(frames, TASK)
     with pytest.raises(SettingError, match=r"one clip is clip\[None\]"):
         check_clips(FRAMES)
-
-
-def test_a_dark_frame_is_a_dark_frame() -> None:
-    """VIP's own code takes a picture without a value above 2 for one in [0, 1]."""
-    dark = torch.ones(1, 8, 8, 3, dtype=torch.uint8)
-    steps = Preprocess(8, IMAGENET_MEAN, IMAGENET_STD, fit="none")
-    expected = (1 / 255 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)
-    np.testing.assert_allclose(steps(dark)[0, :, 0, 0], expected, rtol=1e-5)
-
-
-def test_squash_keeps_the_borders_and_crop_the_proportions() -> None:
-    wide = torch.zeros(1, 20, 40, 3, dtype=torch.uint8)
-    wide[:, :, :6] = 255  # a stripe at the left border
-    squash, crop = (
-        Preprocess(10, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), fit, interpolation="bilinear")(wide)
-        for fit in ("squash", "crop")
-    )
-    assert squash.shape == crop.shape == (1, 3, 10, 10)
-    assert squash[..., 0].mean() > 0.9 and crop.max() == 0
-
-
-def test_nothing_is_resized_where_that_is_not_wanted() -> None:
-    with pytest.raises(SettingError, match="resizes nothing"):
-        Preprocess(8, IMAGENET_MEAN, IMAGENET_STD, fit="none")(
-            torch.zeros(1, 9, 8, 3, dtype=torch.uint8)
-        )
-    with pytest.raises(SettingError, match="resize_px must be 8 or more"):
-        Preprocess(8, IMAGENET_MEAN, IMAGENET_STD, resize_px=7)
-    with pytest.raises(SettingError, match="Pillow always smooths"):
-        Preprocess(8, IMAGENET_MEAN, IMAGENET_STD, antialias=False, by_pillow=True)
 
 
 def test_frames_are_drawn_so_large_that_nothing_is_resized(files: Any) -> None:

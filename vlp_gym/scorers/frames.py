@@ -175,7 +175,7 @@ def check_goal_size(
         SettingError: one has another size.
     """
     for picture in pictures:
-        if picture.shape[:2] != (height, width):
+        if picture.shape != (height, width, 3):
             raise SettingError(
                 f"a goal image is {list(picture.shape[:2])} px and the frames are {[height, width]} px; draw or "
                 "cut the goal as the frames are, nothing is resized in silence"

@@ -210,6 +210,8 @@ def test_bad_arguments_are_refused() -> None:
         make(env=ToyReach())
     with pytest.raises(ValueError, match="says how a scorer pays"):
         vlp_gym.wrap(toy(), "reach", labeler="oracle", pay={"form": "end"})
+    with pytest.raises(ValueError, match=r"settings of a scorer \(alpha\), and labeler 'oracle'"):
+        vlp_gym.wrap(toy(), "reach", labeler="oracle", scorer={"alpha": 0.5})
     with pytest.raises(UnknownNameError, match="did you mean 'clip'"):
         vlp_gym.wrap(toy(), "reach", reward="clipp")
     with pytest.raises(UnknownNameError, match="did you mean 'alpha'"):

@@ -140,7 +140,7 @@ def make_world(
         checkpoint=checkpoint,
         device=device,
         preset=preset,
-        scorer=settings if is_looking else None,
+        scorer=settings if is_looking else scorer,
         pay=pay,
     )
     return RegisteredEnv(rewarded)

@@ -65,6 +65,7 @@ def build_parts(
 
     Raises:
         UnknownNameError: no such labeler.
+        ValueError: settings of a scorer for a labeler that is none.
         CheckpointError: the checkpoint is missing or damaged.
         RenderingError: the labeler looks and an env cannot be drawn.
     """
@@ -77,6 +78,10 @@ def build_parts(
         return _looking(envs, loaded, camera, preset, feedback, task_of_env)
     if isinstance(labeler, str) and labeler not in LABELERS:
         raise UnknownNameError.of("labeler", labeler, list(LABELERS))
+    if scorer:
+        raise ValueError(
+            f"`scorer` holds settings of a scorer ({', '.join(scorer)}), and labeler {labeler!r} is none: drop them"
+        )
     if isinstance(labeler, str):
         labeler = OracleLabeler() if labeler == ORACLE else Teacher.of(labeler)
     elif feedback.label_store is not None:

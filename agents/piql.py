@@ -17,7 +17,7 @@ from agents.iql import IQLConfig, IQLCore, RewardNorm, normalised
 from agents.learning import by_seed
 from agents.networks import StackedMLP, adam
 from agents.offline_options import PairOptions, read_pairs, read_replay
-from agents.pair_batches import PairSampler, ReplaySampler, transitions_of
+from agents.pair_batches import PairBatch, PairSampler, ReplaySampler, transitions_of
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.data.transitions import Transitions
 from vlp_gym.models.device import resolve_device
@@ -96,18 +96,15 @@ class PIQL:
 
     def update(self) -> dict[str, Float[Tensor, " seeds"]]:
         """Take one step on the reward, while it is learned, and one of IQL; return what they measured."""
-        batch = self._pairs.at(self.step)
         is_learned = self.step < self.config.reward_steps
-        with torch.set_grad_enabled(is_learned):
-            flat = self._paid(batch.obs.flatten(1, 3), batch.action.flatten(1, 3))
-        reward = flat.view(batch.obs.shape[:-1])
         info = {}
-        if is_learned:
-            first, second = reward.sum(-1).unbind(1)
-            loss = by_seed(preference_loss, second - first, batch.label, batch.weight)
-            learning.descend(self.optimizers["reward"], loss)
-            accuracy = learning.label_accuracy(second - first, batch.label, batch.weight)
-            info = {"reward_loss": loss.detach(), "label_accuracy": accuracy}
+        if is_learned or self._replay is None:
+            batch = self._pairs.at(self.step)
+            with torch.set_grad_enabled(is_learned):
+                flat = self._paid(batch.obs.flatten(1, 3), batch.action.flatten(1, 3))
+            reward = flat.view(batch.obs.shape[:-1])
+            if is_learned:
+                info = self._learn_reward(reward, batch)
         if self._replay is None:
             obs, action, next_obs = transitions_of(batch)
             of_steps = reward.detach()[..., :-1].flatten(1)
@@ -119,6 +116,15 @@ class PIQL:
         info |= self.core.improve(obs, action, paid, next_obs, self.step)
         self.step += 1
         return info
+
+    def _learn_reward(
+        self, reward: Float[Tensor, "seeds 2 pairs steps"], batch: PairBatch
+    ) -> dict[str, Float[Tensor, " seeds"]]:
+        first, second = reward.sum(-1).unbind(1)
+        loss = by_seed(preference_loss, second - first, batch.label, batch.weight)
+        learning.descend(self.optimizers["reward"], loss)
+        accuracy = learning.label_accuracy(second - first, batch.label, batch.weight)
+        return {"reward_loss": loss.detach(), "label_accuracy": accuracy}
 
     def _paid(
         self, obs: Float[Tensor, "seeds rows obs"], action: Float[Tensor, "seeds rows action"]

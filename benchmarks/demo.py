@@ -4,13 +4,14 @@
 stopped one goes on from its checkpoint, so it can be called until it is done.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
 
 from agents import pebble
-from benchmarks.pebble_runs import NAMES, draw_success, finished, record_of, settings
+from benchmarks.pebble_runs import NAMES, draw_success, record_of, settings
 from benchmarks.schema import RESULTS, Record, write_records
 from vlp_gym.atomic import atomic_path
 
@@ -37,24 +38,20 @@ def compare(config: Config) -> list[Record]:
     for seed in config.seeds:
         for method in config.methods:
             folder = config.runs / f"{method}-seed{seed}"
-            records.append(record_of(finished(settings(config.base, method, seed, folder), folder)))
+            records.append(record_of(settings(config.base, method, seed, folder), folder))
             records.sort(key=lambda record: order.index(record.method))
             write_records("demo", records, config.results)
-    draw(config)
+    draw(config, records)
     return records
 
 
-def draw(config: Config) -> None:
-    """Write the figure: success over environment steps, one line a run."""
+def draw(config: Config, records: Sequence[Record]) -> None:
+    """Write the figure: success over environment steps."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.subplots()
-    folders = {
-        method: [config.runs / f"{method}-seed{seed}" for seed in config.seeds]
-        for method in config.methods
-    }
-    draw_success(axes, folders)
+    draw_success(axes, records)
     axes.set_ylabel("success")
     axes.set_title(f'{config.base.task}: "{pebble.instruction_of(config.base)}"', loc="left")
     axes.legend(frameon=False, fontsize=8)

@@ -1,7 +1,8 @@
 """Offline learning from scripted labels and from VLP's on the paper's five unseen tasks: table 2, at a smaller scale.
 
 `python -m benchmarks.offline` writes `results/offline.json` from all trainings that are finished; all seeds of one are
-trained together. With `--tasks ButtonPress --methods cpl` it does a part, in any order. A stopped training goes on.
+trained together. With `--tasks ButtonPress --methods cpl` it does a part, in any order and on several machines: what
+the JSON already has stays. A stopped training goes on.
 IQL on the simulator's reward and cloning (BC), which ask nobody, stand beside them as yardsticks.
 `--scorers "clip checkpoint=clip.safetensors"` adds what VLP compares itself with in tables 3 and 4: IQL on a scorer's
 reward, and P-IQL on its labels.
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +25,7 @@ from agents.learning import Learner
 from agents.statistics import bootstrap_interval, interquartile_mean
 from benchmarks import kept_runs
 from benchmarks.paper import LABEL_ACCURACY, success_of
-from benchmarks.schema import RESULTS, Record, write_records
+from benchmarks.schema import RESULTS, Record, with_earlier, write_records
 from benchmarks.scorer_words import ScorerWords, check_scorers
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.feedback.table import LabelTable
@@ -38,6 +40,7 @@ ALGORITHMS = {"piql": "P-IQL", "ipl": "IPL", "cpl": "CPL"}
 YARDSTICKS = {"iql": "IQL on the simulator's reward", "bc": "BC of the segments, no labels"}
 METHODS = (*ALGORITHMS, *YARDSTICKS)
 
+MEAN = "mean of 5"
 PROTOCOL = "papers' protocol"
 LAST = "mean of the last"
 
@@ -47,6 +50,11 @@ class Scale:
     """How large a training is; the published one is 500,000 steps of 2 x 512 and 96 pairs."""
 
     steps: int = 4_000
+    iql_steps: int = 8_000
+    """Of IQL and P-IQL."""
+    iql_polyak: float = 0.05
+    """Of IQL and P-IQL; ten times the published share. Values come down from a success step by step, as fast as the
+    target critic moves: at the published 0.005, fifty steps of an episode need 10,000 of training."""
     cpl_steps: int = 20_000
     """Of CPL and BC: they clone for two fifths of their steps, which takes thousands, and a step costs them little."""
     width: int = 128
@@ -55,6 +63,7 @@ class Scale:
     learning_rate: float = 3e-4
     """Three times CPL's; that of all others."""
     evaluate_every: int = 500
+    iql_evaluate_every: int = 1_000
     cpl_evaluate_every: int = 2_000
     episodes: int = 10
     """Episodes of an evaluation and seed."""
@@ -65,16 +74,17 @@ class Scale:
     def __str__(self) -> str:
         """Return the scale as a table says it."""
         return (
-            f"{self.steps:,} gradient steps (CPL and BC: {self.cpl_steps:,}), networks of 2 x {self.width}, "
-            f"{self.pairs} pairs a batch (P-IQL and IPL: and 256 transitions without labels), learning rate "
-            f"{self.learning_rate:g}, 100 pairs of 50 steps, {self.episodes} episodes a seed every "
-            f"{self.evaluate_every:,} steps (CPL and BC: {self.cpl_evaluate_every:,})"
+            f"{self.steps:,} gradient steps (CPL and BC: {self.cpl_steps:,}, IQL and P-IQL: {self.iql_steps:,}, whose "
+            f"target critics move by {self.iql_polyak:g}), networks of 2 x {self.width}, {self.pairs} pairs a batch "
+            f"(P-IQL and IPL: and 256 transitions without labels), learning rate {self.learning_rate:g}, 100 pairs of "
+            f"50 steps, {self.episodes} episodes a seed every {self.evaluate_every:,} steps (CPL and BC: "
+            f"{self.cpl_evaluate_every:,}, IQL and P-IQL: {self.iql_evaluate_every:,})"
         )
 
 
 @dataclass(frozen=True)
 class Config:
-    """Which trainings to do; what is written is made of all that are on disk."""
+    """Which trainings to do; what is written is made of all that are on disk and in the JSON."""
 
     tasks: tuple[str, ...] = FIVE
     methods: tuple[str, ...] = METHODS
@@ -192,13 +202,15 @@ def settings(config: Config, each: Training) -> tuple[Any, Callable[[Any], Learn
     hidden, steps, evaluate_every = (scale.width, scale.width), scale.steps, scale.evaluate_every
     if each.method in ("cpl", "bc"):
         steps, evaluate_every = scale.cpl_steps, scale.cpl_evaluate_every
+    elif each.method in ("iql", "piql"):
+        steps, evaluate_every = scale.iql_steps, scale.iql_evaluate_every
     shared: dict[str, Any] = {
         "seeds": config.seeds, "steps": steps, "evaluate_every": evaluate_every,
         "evaluation_episodes": scale.episodes, "checkpoint_every": evaluate_every, "smoothing": scale.smoothing,
         "n_last": scale.n_last, "video_episodes": 0, "device": config.device, "threads": config.threads,
         "quiet": True, "out": each.folder,
     }  # fmt: skip
-    core = iql.IQLConfig(hidden=hidden, learning_rate=scale.learning_rate)
+    core = iql.IQLConfig(hidden=hidden, learning_rate=scale.learning_rate, polyak=scale.iql_polyak)
     if each.method == "iql":
         scores = None if each.judge is None else score_file(config, each.task, each.judge)
         return iql.Config(data=data, scores=scores, iql=core, **shared), iql.make
@@ -243,21 +255,34 @@ def compare(config: Config) -> list[Record]:
 
 
 def write(config: Config) -> list[Record]:
-    """Write the records of every finished training on disk, and a mean of every method that has all tasks."""
+    """Write the records of every finished training, and a mean of every method that has all tasks.
+
+    They are of the trainings on disk, and of those that the file already has of other machines.
+    """
     everything = replace(
         config, tasks=FIVE, methods=METHODS, labels=tuple(LABELS), scorers=known_scorers(config)
     )
-    records = []
-    by_method: dict[tuple[str, str | None], list[tuple[Training, dict[str, Any]]]] = {}
-    for each in trainings(everything):
-        path = each.folder / "result.json"
-        if path.exists():
-            result = json.loads(path.read_text(encoding="utf-8"))
-            by_method.setdefault((each.method, each.judge), []).append((each, result))
-    for (method, judge), done in by_method.items():
-        records += [record_of(config, each, result) for each, result in done]
-        if len(done) == len(FIVE):
-            records.append(mean_of(config, method, judge, [result for _, result in done]))
+    wanted = trainings(everything)
+    found = [
+        record_of(config, each, json.loads(path.read_text(encoding="utf-8")))
+        for each in wanted
+        if (path := each.folder / "result.json").exists()
+    ]
+    new = {record.method for record in found}
+    rows = {
+        (record.task, record.method): record
+        for record in with_earlier("offline", found, config.results)
+    }
+    order: list[Record] = []
+    for method, judge in dict.fromkeys((each.method, each.judge) for each in wanted):
+        name = name_of(method, judge)
+        of_tasks = [rows.pop((task, name)) for task in FIVE if (task, name) in rows]
+        mean = rows.pop((MEAN, name), None)
+        if name in new:
+            complete = len(of_tasks) == len(FIVE) and all(each.series for each in of_tasks)
+            mean = mean_of(method, judge, of_tasks) if complete else None
+        order += [*of_tasks, *([] if mean is None else [mean])]
+    records = [*order, *rows.values()]
     write_records("offline", records, config.results)
     return records
 
@@ -297,31 +322,22 @@ def record_of(config: Config, each: Training, result: dict[str, Any]) -> Record:
         paper["label accuracy"] = LABEL_ACCURACY["vlp"][place] / 100
     return Record(
         task=each.task, method=name_of(each.method, each.judge), metrics=metrics, seconds=result["seconds"],
-        scale=scale_of(config), paper=paper, **provenance(result),
+        scale=scale_of(config), paper=paper, series={LAST: list(success["per_seed"])}, **provenance(result),
     )  # fmt: skip
 
 
-def mean_of(
-    config: Config, method: str, judge: str | None, results: Sequence[dict[str, Any]]
-) -> Record:
+def mean_of(method: str, judge: str | None, of_tasks: Sequence[Record]) -> Record:
     """Return the mean over tasks, and of all seeds and tasks the mean of the middle half with its interval."""
-    per_seed = np.array([result["success"]["per_seed"] for result in results])
+    per_seed = np.array([record.series[LAST] for record in of_tasks])
     low, high = bootstrap_interval(per_seed)
-    metrics = {
-        PROTOCOL: float(np.mean([result["success"]["papers"] for result in results])),
-        LAST: float(per_seed.mean()),
-        "at the last": float(np.mean([result["success"]["last"] for result in results])),
-        "untrained": float(np.mean([result["before"]["success"] for result in results])),
-        "IQM": interquartile_mean(per_seed),
-        "95 % from": low,
-        "95 % to": high,
-    }
+    shares = (PROTOCOL, LAST, "at the last", "untrained")
+    metrics = {each: fmean(record.metrics[each] for record in of_tasks) for each in shares}
+    metrics |= {"IQM": interquartile_mean(per_seed), "95 % from": low, "95 % to": high}
     printed = success_of(method, judge)
-    paper = {} if printed is None else {PROTOCOL: float(np.mean(printed)) / 100}
-    return Record(
-        task="mean of 5", method=name_of(method, judge), metrics=metrics,
-        seconds=sum(result["seconds"] for result in results), scale=scale_of(config), paper=paper,
-        **provenance(results[-1]),
+    paper = {} if printed is None else {PROTOCOL: fmean(printed) / 100}
+    return replace(
+        of_tasks[-1], task=MEAN, metrics=metrics, seconds=sum(each.seconds for each in of_tasks), paper=paper,
+        series={},
     )  # fmt: skip
 
 

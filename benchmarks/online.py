@@ -1,14 +1,17 @@
 """PEBBLE on the paper's five unseen tasks, from VLP's labels, the oracle's and the simulator's own reward.
 
 `python -m benchmarks.online` writes `results/online.json` and `results/online.png` from all runs that are finished.
-With `--tasks ButtonPress --seeds 0` it does a part; parts may run side by side and in any order. A stopped run goes on.
+With `--tasks ButtonPress --seeds 0` it does a part; parts may run side by side, in any order and on several machines:
+what the JSON already has stays. A stopped run goes on.
 `--scorers "vlmrm checkpoint=clip.safetensors alpha=0.5" "roboclip checkpoint=s3d.pth"` adds agents that a scorer pays,
 with files that you bring.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import tyro
@@ -19,10 +22,12 @@ from benchmarks.pebble_runs import (
     NAMES,
     draw_success,
     finished,
+    middle_of,
     record_of,
+    scale_of,
     settings,
 )
-from benchmarks.schema import RESULTS, Record, write_records
+from benchmarks.schema import RESULTS, Record, with_earlier, write_records
 from benchmarks.scorer_words import ScorerWords, check_scorers
 from vlp_gym.atomic import atomic_path
 from vlp_gym.feedback.config import FeedbackConfig
@@ -30,12 +35,13 @@ from vlp_gym.tasks.splits import find_split
 
 FIVE = find_split("paper").test
 SCHEDULE = FeedbackConfig(1_000, queries_per_session=50, session_every=1_500)
+SHARES = ("success before", "success after", "success at the last step")
 BASE = replace(pebble.DEMO, steps=30_000, feedback=SCHEDULE, evaluate_every=3_000)
 
 
 @dataclass(frozen=True)
 class Config:
-    """Which runs to do; what is written is made of all that are on disk."""
+    """Which runs to do; what is written is made of all that are on disk and in the JSON."""
 
     base: pebble.Config = field(default_factory=lambda: BASE)
     """A run; its task, labeler, reward, seed and folder are set here."""
@@ -93,37 +99,84 @@ def compare(config: Config) -> list[Record]:
 
 
 def write(config: Config) -> list[Record]:
-    """Write the records and the figure of every finished run on disk and return the records."""
+    """Write the records and the figure and return the records.
+
+    They are of every finished run on disk, and of those at the same scale that the file already has of other
+    machines.
+    """
     seeds = sorted(
         {int(folder.name.rpartition("seed")[2]) for folder in config.runs.glob("*-seed*")}
     )
     everything = replace(config, tasks=FIVE, methods=tuple(NAMES), seeds=tuple(seeds))
-    done = [each for each in runs_of(everything) if (each.folder / "result.json").exists()]
-    done.sort(key=lambda each: (FIVE.index(each.task), list(NAMES).index(each.method), each.seed))
-    records = [record_of(finished(each.config, each.folder)) for each in done]
+    runs = [
+        record_of(each.config, each.folder)
+        for each in runs_of(everything)
+        if (each.folder / "result.json").exists()
+    ]
     scored = map(scored_runs.record_of, scored_runs.results_in(config.runs, config.base))
-    records = sorted([*records, *scored], key=lambda record: FIVE.index(record.task))
+    scale = scale_of(config.base)
+    records = [
+        record
+        for record in with_earlier("online", [*runs, *scored], config.results)
+        if record.scale == scale and record.task in FIVE
+    ]
+    records.sort(key=_place)
+    records += means_of(records)
     write_records("online", records, config.results)
-    draw(done, config.results / "online.png")
+    draw(records, config.results / "online.png")
     return records
 
 
-def draw(runs: list[Run], path: Path) -> None:
-    """Write the figure: success over environment steps, a panel a task, a line a run."""
+def _place(record: Record) -> tuple[int, int, int]:
+    names = list(NAMES.values())
+    method = names.index(record.method) if record.method in names else len(names)
+    return FIVE.index(record.task), method, record.seed or 0
+
+
+def means_of(records: Sequence[Record]) -> list[Record]:
+    """Return, for every method that has runs of all tasks, the mean of the middle half of their final success."""
+    means = []
+    for name in NAMES.values():
+        of_method = [record for record in records if record.method == name]
+        of_task = [[each for each in of_method if each.task == task] for task in FIVE]
+        if not all(of_task):
+            continue
+        reached = [[each.metrics["success after"] for each in runs] for runs in of_task]
+        middle, low, high = middle_of(reached)
+        mean = {
+            metric: fmean(fmean(each.metrics[metric] for each in runs) for runs in of_task)
+            for metric in SHARES
+        }
+        means.append(
+            replace(
+                of_method[-1], task="all five", seed=None, series={},
+                metrics={**mean, "IQM": middle, "95 % from": low, "95 % to": high},
+                seconds=sum(each.seconds for each in of_method),
+            )
+        )  # fmt: skip
+    return means
+
+
+def draw(records: Sequence[Record], path: Path) -> None:
+    """Write the figure: success over environment steps, a panel a task and one of all that have runs of all."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    tasks = [task for task in FIVE if any(each.task == task for each in runs)]
-    figure = Figure(figsize=(1 + 2.4 * len(tasks), 2.6), layout="constrained")
-    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-    for axes, task in zip(panels, tasks, strict=True):
-        folders = {
-            method: [each.folder for each in runs if (each.task, each.method) == (task, method)]
-            for method in NAMES
-        }
-        draw_success(axes, folders)
-        axes.set_title(task, loc="left")
-    panels[0].set_ylabel("success")
-    panels[0].legend(frameon=False, fontsize=7)
+    of_task = {
+        task: [each for each in records if each.task == task and each.series] for task in FIVE
+    }
+    panels = {task: runs for task, runs in of_task.items() if runs}
+    complete = {each.method for each in records if each.task not in FIVE}
+    if complete:
+        panels["all five"] = [each for each in records if each.method in complete]
+    if not panels:
+        return
+    figure = Figure(figsize=(1 + 2.4 * len(panels), 2.6), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for one, (title, runs) in zip(axes, panels.items(), strict=True):
+        draw_success(one, runs)
+        one.set_title(title, loc="left")
+    axes[0].set_ylabel("success")
+    axes[0].legend(frameon=False, fontsize=7)
     with atomic_path(path) as draft:
         figure.savefig(draft, dpi=150)
 

@@ -1,12 +1,15 @@
 """Runs of `agents.pebble` that benchmarks compare: kept in folders, gone on with, never run twice, never mixed up."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from agents import pebble
+from agents.statistics import bootstrap_interval, interquartile_mean
 from benchmarks import kept_runs
 from benchmarks.schema import Record
 
@@ -35,8 +38,14 @@ def deciding(config: pebble.Config) -> pebble.Config:
     return replace(config, feedback=pebble.DEMO.feedback) if config.reward == "env" else config
 
 
-def record_of(result: Mapping[str, Any]) -> Record:
-    """Return a run's result in the form of every benchmark."""
+def scale_of(config: pebble.Config) -> str:
+    """Return how large a run is."""
+    return f"{config.steps:,} steps, {config.final_episodes} evaluation episodes"
+
+
+def record_of(config: pebble.Config, folder: Path) -> Record:
+    """Return a run in the form of every benchmark; done, or gone on with, where it is not finished."""
+    result = finished(config, folder)
     before, after = result["before"], result["after"]
     metrics = {
         "success before": before["success"],
@@ -50,21 +59,54 @@ def record_of(result: Mapping[str, Any]) -> Record:
         task=result["task"],
         method=NAMES[result["method"]],
         seed=result["seed"],
-        scale=f"{after['step']:,} steps, {after['episodes']} evaluation episodes",
+        scale=scale_of(config),
         metrics={name: value for name, value in metrics.items() if value is not None},
+        series=curve_in(folder),
         seconds=after["seconds"],
         **{name: result[name] for name in ("commit", "machine", "versions")},
     )
 
 
-def draw_success(axes: Any, runs: Mapping[str, Sequence[Path]]) -> None:
-    """Draw success over environment steps, one line a run, a colour a method: folders of runs by method."""
-    for method, folders in runs.items():
-        for number, folder in enumerate(folders):
-            with (folder / "curve.csv").open(encoding="utf-8") as file:
-                rows = [(int(row["step"]), float(row["success"])) for row in csv.DictReader(file)]
-            label = NAMES[method] if number == 0 else None
-            axes.plot(*zip(*rows, strict=True), color=COLOURS[method], alpha=0.8, label=label)
+def curve_in(folder: Path) -> dict[str, list[float]]:
+    """Return the success of a run's policy over environment steps."""
+    with (folder / "curve.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {name: [float(row[name]) for row in rows] for name in ("step", "success")}
+
+
+def draw_success(axes: Any, records: Sequence[Record]) -> None:
+    """Draw success over environment steps, one line a run, a colour a method.
+
+    Of several runs of a method at the same steps the mean of the middle half is drawn, too, and how far chance moves
+    it: the 95 % of a bootstrap over seeds, apart in every task.
+    """
+    for method, name in NAMES.items():
+        runs = [record for record in records if record.method == name and record.series]
+        curves = [np.array(record.series["success"]) for record in runs]
+        for record, curve in zip(runs, curves, strict=True):
+            axes.plot(record.series["step"], curve, color=COLOURS[method], alpha=0.25, linewidth=1)
+        if runs:
+            step = runs[0].series["step"]
+            of_task = [
+                [curve for record, curve in zip(runs, curves, strict=True) if record.task == task]
+                for task in dict.fromkeys(record.task for record in runs)
+            ]
+            middle, low, high = np.transpose([
+                middle_of([[curve[i] for curve in each] for each in of_task])
+                for i in range(len(step))
+            ])  # fmt: skip
+            axes.plot(step, middle, color=COLOURS[method], label=name)
+            axes.fill_between(step, low, high, color=COLOURS[method], alpha=0.15, linewidth=0)
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel("environment steps")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def middle_of(of_task: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """Return the mean of the middle half of what every seed reached in every task, and its 95 % interval.
+
+    Where tasks have unlike numbers of seeds, those that all have are taken.
+    """
+    n_seeds = min(map(len, of_task))
+    values = np.array([each[:n_seeds] for each in of_task], float)
+    return interquartile_mean(values), *bootstrap_interval(values)

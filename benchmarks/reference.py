@@ -14,7 +14,7 @@ import tyro
 
 from agents import pebble
 from agents.sac import SacConfig
-from benchmarks.pebble_runs import finished, record_of, settings
+from benchmarks.pebble_runs import record_of, settings
 from benchmarks.schema import RESULTS, Record, write_records
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.reward.config import EnsembleConfig, FitConfig
@@ -63,7 +63,7 @@ def compare(config: Config) -> list[Record]:
         for name, base in zip(METHODS, (config.ours, config.theirs), strict=True):
             folder = config.runs / f"{config.task}-{name.split()[0]}-seed{seed}"
             one = settings(replace(base, task=config.task), "oracle", seed, folder)
-            records.append(replace(record_of(finished(one, folder)), method=name))
+            records.append(replace(record_of(one, folder), method=name))
             records.sort(key=lambda record: list(METHODS).index(record.method))
             write_records("reference", records, config.results)
     return records

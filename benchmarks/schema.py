@@ -34,6 +34,8 @@ class Record:
     """How large the run was: "25,000 steps, 20 evaluation episodes"."""
     paper: dict[str, float] = field(default_factory=dict)
     """Numbers that the VLP paper prints for the same metrics; shown in columns of their own."""
+    series: dict[str, list[float]] = field(default_factory=dict)
+    """Measured numbers of which no table shows each: a curve, what every seed reached."""
     commit: str = ""
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -49,6 +51,17 @@ def write_records(name: str, records: Sequence[Record], folder: Path = RESULTS) 
     path = folder / f"{name}.json"
     write_json(path, {"name": name, "records": [asdict(record) for record in records]})
     return path
+
+
+def with_earlier(name: str, records: Sequence[Record], folder: Path = RESULTS) -> list[Record]:
+    """Return records, and those that `results/<name>.json` has of other tasks, methods and seeds.
+
+    What takes days is measured in parts, on several machines; none has the runs of all others on its disk.
+    """
+    measured = {(record.task, record.method, record.seed) for record in records}
+    earlier = read_records(name, folder)
+    others = [each for each in earlier if (each.task, each.method, each.seed) not in measured]
+    return [*records, *others]
 
 
 def read_records(name: str, folder: Path = RESULTS) -> list[Record]:

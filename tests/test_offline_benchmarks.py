@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import combinations_with_replacement
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from agents import cpl, ipl, offline, piql
 from benchmarks import offline as table
 from benchmarks import offline_speed as speed
 from benchmarks import paper
-from benchmarks.schema import read_records
+from benchmarks.schema import Record, read_records, write_records
 from tests.tiny_offline import make_trajectories
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError, DataError
@@ -21,7 +22,15 @@ from vlp_gym.training.collect import CollectConfig, collect
 from vlp_gym.training.scored_steps import paid_by
 
 TINY = table.Scale(
-    steps=4, cpl_steps=10, width=8, pairs=4, evaluate_every=2, cpl_evaluate_every=5, episodes=1
+    steps=4,
+    iql_steps=4,
+    cpl_steps=10,
+    width=8,
+    pairs=4,
+    evaluate_every=2,
+    iql_evaluate_every=2,
+    cpl_evaluate_every=5,
+    episodes=1,
 )
 
 
@@ -59,7 +68,7 @@ def test_parts_of_the_table_add_up_in_the_papers_order(compared: table.Config) -
     assert sum(shares) == pytest.approx(1.0)
     assert records[0].metrics["expert and medium"] in shares
     assert "seeds 0, 1 together" in records[0].scale
-    assert "4 gradient steps (CPL and BC: 10), networks of 2 x 8" in records[0].scale
+    assert "4 gradient steps (CPL and BC: 10, IQL and P-IQL: 4, whose" in records[0].scale
 
 
 def test_finished_trainings_are_not_done_again(
@@ -77,15 +86,45 @@ def test_finished_trainings_are_not_done_again(
 
 
 def test_a_method_with_all_tasks_gets_a_mean_and_an_interval() -> None:
-    result = {
-        "success": {"papers": 0.5, "mean_of_last": 0.4, "last": 0.3, "per_seed": [0.2, 0.6]},
-        "before": {"success": 0.1}, "seconds": 2.0, "commit": "abc", "machine": {}, "versions": {},
-    }  # fmt: skip
-    mean = table.mean_of(table.Config(), "cpl", "vlp", [result] * 5)
+    mean = table.mean_of("cpl", "vlp", [measured(task) for task in table.FIVE])
+    assert (mean.task, mean.method) == (table.MEAN, "CPL, labels of VLP")
     assert mean.metrics[table.PROTOCOL] == pytest.approx(0.5)
     assert mean.metrics["95 % from"] <= mean.metrics["IQM"] <= mean.metrics["95 % to"]
     assert mean.metrics[table.LAST] == pytest.approx(0.4)
     assert mean.paper[table.PROTOCOL] == pytest.approx(0.838)
+
+
+def test_what_other_machines_trained_stays_and_a_mean_is_never_of_other_trainings(
+    tmp_path: Path,
+) -> None:
+    others = [measured(task) for task in table.FIVE]
+    mean = table.mean_of("cpl", "vlp", others)
+    write_records("offline", [*others, mean], tmp_path / "results")
+    config = table.Config(
+        tasks=("DoorClose",), methods=("cpl",), labels=("oracle",), seeds=(0,), scale=TINY,
+        data=tmp_path / "data", runs=tmp_path / "runs", results=tmp_path / "results", device="cpu",
+    )  # fmt: skip
+    (tmp_path / "data").mkdir()
+    make_trajectories("DoorClose", n_steps=60).save(tmp_path / "data" / "DoorClose.npz")
+    new, *kept = table.compare(config)
+    assert (new.task, new.method) == ("DoorClose", "CPL, scripted labels")
+    assert kept == [*others, mean]
+
+    # One of five is measured again, the others have no numbers of single seeds: no mean can be made of them.
+    again = measured("DoorClose", name="CPL, scripted labels", series={})
+    write_records(
+        "offline",
+        [replace(each, method=again.method, series={}) for each in [*others, mean]],
+        tmp_path,
+    )
+    records = table.write(replace(config, results=tmp_path))
+    assert len(records) == 5 and table.MEAN not in {record.task for record in records}
+
+
+def measured(task: str, name: str = "CPL, labels of VLP", **fields: Any) -> Record:
+    metrics = {table.PROTOCOL: 0.5, table.LAST: 0.4, "at the last": 0.3, "untrained": 0.1}
+    series = {table.LAST: [0.2, 0.6]}
+    return Record(task, name, metrics, 2.0, **{"series": series, **fields})
 
 
 def test_the_papers_table_is_that_of_its_five_tasks() -> None:
@@ -117,7 +156,7 @@ def test_other_models_pay_and_label(tmp_path: Path) -> None:
         )
     )
     config = table.Config(
-        tasks=("DoorClose",), methods=(), seeds=(0,), scale=replace(TINY, steps=2), data=tmp_path / "data",
+        tasks=("DoorClose",), methods=(), seeds=(0,), scale=replace(TINY, iql_steps=2), data=tmp_path / "data",
         runs=tmp_path / "runs", results=tmp_path, device="cpu",
         scorers=("clip checkpoint=bundled n_frames=4",),
     )  # fmt: skip

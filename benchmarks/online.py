@@ -114,12 +114,9 @@ def write(config: Config) -> list[Record]:
         if (each.folder / "result.json").exists()
     ]
     scored = map(scored_runs.record_of, scored_runs.results_in(config.runs, config.base))
-    scale = scale_of(config.base)
-    records = [
-        record
-        for record in with_earlier("online", [*runs, *scored], config.results)
-        if record.scale == scale and record.task in FIVE
-    ]
+    here, scale = [*runs, *scored], scale_of(config.base)
+    earlier = with_earlier("online", here, config.results)[len(here) :]
+    records = here + [each for each in earlier if each.scale == scale and each.task in FIVE]
     records.sort(key=_place)
     records += means_of(records)
     write_records("online", records, config.results)

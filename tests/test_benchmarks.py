@@ -9,7 +9,7 @@ import pytest
 
 from agents import pebble, run
 from benchmarks import demo, online, report, schema, scored_runs, scoring, studies, throughput
-from benchmarks.pebble_runs import NAMES
+from benchmarks.pebble_runs import NAMES, scale_of
 from benchmarks.schema import Record, read_records, write_records
 from vlp_gym.training.behaviours import BEHAVIOURS
 
@@ -266,3 +266,22 @@ def test_throughput_measures_three_ways_in_one_process(tmp_path: Path) -> None:
     assert records[0].metrics["share of bare"] == 1.0
     assert records[2].metrics["times env.render()"] == 1.0
     assert all(record.metrics["steps/s"] > 0 for record in records)
+
+
+def test_online_runs_of_other_machines_stay_and_all_tasks_get_a_mean(tmp_path: Path) -> None:
+    name, series = NAMES["oracle"], {"step": [0.0, 60.0], "success": [0.0, 1.0]}
+    scale = scale_of(online.BASE)
+    others = [
+        Record(task, name, dict.fromkeys(online.SHARES, reached), 1.0, seed, scale, series=series)
+        for task, reached in zip(online.FIVE, (0.0, 0.5, 0.5, 0.5, 1.0), strict=True)
+        for seed in (0, 1)
+    ]
+    of_another_scale = replace(others[0], scale="10 steps", seed=2)
+    write_records("online", [*others, of_another_scale], tmp_path)
+    config = online.Config(runs=tmp_path / "runs", results=tmp_path)
+    *rows, mean = online.write(config)
+    assert rows == sorted(others, key=lambda each: online.FIVE.index(each.task))
+    assert (mean.task, mean.method, mean.metrics["success after"]) == ("all five", name, 0.5)
+    assert mean.metrics["95 % from"] <= mean.metrics["IQM"] == 0.5 <= mean.metrics["95 % to"]
+    assert (tmp_path / "online.png").stat().st_size
+    assert online.write(config) == [*others, mean]  # a mean is made anew, never averaged

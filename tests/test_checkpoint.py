@@ -46,6 +46,16 @@ def test_the_scorer_gives_one_score_a_clip_and_does_not_mix_clips(tmp_path: Path
     )
 
 
+def test_the_scorer_reads_in_blocks_what_the_model_reads_at_once(tmp_path: Path) -> None:
+    scorer = load_scorer("vlp", tiny_checkpoint(tmp_path / "c"), device="cpu")
+    model = Checkpoint.from_pretrained(tmp_path / "c").model
+    clips = some_clips(13)  # more than two blocks
+    words = torch.stack([model.encoders.tokenize(CLOSE.instruction)] * len(clips))
+    with torch.no_grad():
+        at_once = model(torch.from_numpy(clips), words)[:, None].numpy()
+    np.testing.assert_allclose(scorer(clips, CLOSE), at_once, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "clips",
     [np.zeros((1, 3, 16, 16, 3), np.uint8), np.zeros((1, 3, SIZE_PX, SIZE_PX, 3), np.float32)],

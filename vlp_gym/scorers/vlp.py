@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
@@ -61,16 +62,20 @@ class VLPScorer:
         """
         self._check(clips)
         words = self._read(task.instruction)
-        model = self._model
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-            pixels = torch.from_numpy(np.ascontiguousarray(clips)).to(self._device)
-            blocks = torch.split(pixels.flatten(0, 1), self._encoders.frames_at_once)
-            features = torch.cat([self._encoders.frames(block) for block in blocks])
-            features = features.view(*clips.shape[:2], *features.shape[1:])
-            same = torch.zeros(len(clips), dtype=torch.long, device=self._device)
-            score = model.score(model.read_video(features), words[same])
+        pixels = torch.from_numpy(np.ascontiguousarray(clips)).to(self._device)
+        # Features of all clips at once would leave a processor's cache, and cost as much as their convolutions.
+        at_once = max(1, self._encoders.frames_at_once // self.n_frames)
+        score = torch.cat([self._score(block, words) for block in torch.split(pixels, at_once)])
         scores: Float[np.ndarray, "clips 1"] = score.float().unsqueeze(1).cpu().numpy()
         return scores
+
+    def _score(
+        self, clips: UInt8[Tensor, "clips frames height width 3"], words: Words
+    ) -> Float[Tensor, " clips"]:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+            features = self._encoders.frames(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+            same = torch.zeros(len(clips), dtype=torch.long, device=self._device)
+            return self._model.score(self._model.read_video(features), words[same])
 
     def _read(self, sentence: str) -> Words:
         if sentence not in self._words:

@@ -55,6 +55,58 @@ def test_padding_changes_nothing() -> None:
     assert int(padded.is_word[0].sum()) == n_words
 
 
+@pytest.mark.parametrize("frames", ["stack", "sequence"])
+def test_the_embedding_is_that_of_the_normed_features_and_so_are_its_gradients(frames: str) -> None:
+    model = tiny_model(frames=frames)
+    torch.nn.init.normal_(model.norm_frames.weight)
+    torch.nn.init.normal_(model.norm_frames.bias)
+    features = torch.randn(2, 3, model.encoders.n_patches, model.encoders.frame_width)
+    normed = model.norm_frames(features)
+    if frames == "stack":
+        normed = normed.transpose(1, 2).flatten(2).unsqueeze(1)
+    ours, plain = model._embed(features), model.embed_frames(normed)
+    torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+    learned = [*model.norm_frames.parameters(), *model.embed_frames.parameters()]
+    for one, two in zip(
+        torch.autograd.grad(ours.square().sum(), learned),
+        torch.autograd.grad(plain.square().sum(), learned),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
+
+
+def test_a_pooled_layer_returns_the_mean_of_its_video() -> None:
+    layer = tiny_model().cross_layers[0]
+    video, words = torch.randn(2, 7, 16), torch.randn(2, 5, 16)
+    is_word = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    tokens, read = layer(video, words, is_word)
+    mean, same = layer(video, words, is_word, pooled=True)
+    torch.testing.assert_close(mean, tokens.mean(1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(same, read)
+
+
+def test_words_are_what_the_whole_context_would_make_them() -> None:
+    encoders = tiny_model().encoders
+    tokens = torch.stack([encoders.tokenize("close the door"), encoders.tokenize("open it")])
+    features, is_word = encoders.words(tokens)
+    clip = encoders.clip
+    whole = clip.transformer(
+        clip.token_embedding(tokens) + clip.positional_embedding, attn_mask=clip.attn_mask
+    )
+    assert features.shape[1] == is_word.shape[1] == 5  # three words between two marks
+    torch.testing.assert_close(features, clip.ln_final(whole)[:, :5], rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_causal_mask_padding_is_read_as_before() -> None:
+    encoders = tiny_model().encoders
+    encoders.clip.attn_mask = None
+    tokens = encoders.tokenize("close the door")[None]
+    features, _ = encoders.words(tokens)
+    clip = encoders.clip
+    whole = clip.transformer(clip.token_embedding(tokens) + clip.positional_embedding)
+    torch.testing.assert_close(features, clip.ln_final(whole)[:, :5], rtol=1e-4, atol=1e-5)
+
+
 def test_order_of_frames_and_words_both_count() -> None:
     model = tiny_model()
     words = tokens(model, *["close the door"] * 4)

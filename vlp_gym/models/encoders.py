@@ -148,8 +148,14 @@ class ClipEncoders(nn.Module):
         """Return the features of every word, and which of them are words and not padding."""
         is_word = _is_word(tokens)
         longest = int(is_word.sum(1).max())
-        features = self.clip.token_embedding(tokens) + self.clip.positional_embedding
-        features = self.clip.transformer(features, attn_mask=self.clip.attn_mask)
+        mask = self.clip.attn_mask
+        # Under a causal mask nobody reads the padding, most of the context: it need not be computed.
+        n_read = tokens.shape[1] if mask is None else longest
+        features = (
+            self.clip.token_embedding(tokens[:, :n_read]) + self.clip.positional_embedding[:n_read]
+        )
+        mask = None if mask is None else mask[:n_read, :n_read]
+        features = self.clip.transformer(features, attn_mask=mask)
         return self.clip.ln_final(features)[:, :longest], is_word[:, :longest]
 
     def table(

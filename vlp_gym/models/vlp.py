@@ -113,9 +113,19 @@ class CrossBlock(nn.Module):
         video: Float[Tensor, "clips tokens width"],
         words: Float[Tensor, "clips words width"],
         is_word: Bool[Tensor, "clips words"],
-    ) -> tuple[Float[Tensor, "clips tokens width"], Float[Tensor, "clips words width"]]:
-        """Return video that has read the words, and words that have seen the video."""
-        return self.to_words(video, words, ~is_word), self.to_video(words, video, None)
+        *,
+        pooled: bool = False,
+    ) -> tuple[Float[Tensor, "clips *tokens width"], Float[Tensor, "clips words width"]]:
+        """Return video that has read the words, and words that have seen the video.
+
+        Args:
+            video: tokens of the clips.
+            words: tokens of the sentence of every clip.
+            is_word: which of them are no padding.
+            pooled: of the video only the mean over its tokens, which costs less.
+        """
+        read = self.to_words.mean if pooled else self.to_words
+        return read(video, words, ~is_word), self.to_video(words, video, None)
 
     def read(
         self,
@@ -147,12 +157,26 @@ class _Attend(nn.Module):
         )
 
     def forward(self, query: Tensor, context: Tensor, ignore: Tensor | None) -> Tensor:
+        query = self._read(query, context, ignore)
+        out: Tensor = query + self.mlp(query)
+        return out
+
+    def mean(self, query: Tensor, context: Tensor, ignore: Tensor | None) -> Tensor:
+        """Return the mean of what `forward` returns over tokens, [clips, width], at half the cost of its MLP."""
+        query = self._read(query, context, ignore)
+        *before, last = self.mlp  # the last is linear: of a mean, or the mean of it
+        hidden = query
+        for layer in before:
+            hidden = layer(hidden)
+        out: Tensor = query.mean(1) + last(hidden.mean(1))
+        return out
+
+    def _read(self, query: Tensor, context: Tensor, ignore: Tensor | None) -> Tensor:
         context = self.norm_context(context)
         read, _ = self.attention(
             self.norm_query(query), context, context, key_padding_mask=ignore, need_weights=False
         )
-        query = query + read
-        out: Tensor = query + self.mlp(query)
+        out: Tensor = query + read
         return out
 
     def weights(self, query: Tensor, context: Tensor, ignore: Tensor | None) -> Tensor:
@@ -269,15 +293,28 @@ class VLP(nn.Module):
             if self.match is None
             else self.match.shown(features)
         )
-        features = self.norm_frames(features)
+        embedded = (
+            self._embed(features) + self.place + self.time[:, None]
+        )  # [clips, frames, patches, width]
+        return Video(self.video_layers(embedded.flatten(1, 2)), shown)
+
+    def _embed(
+        self, features: Float[Tensor, "clips frames patches channels"]
+    ) -> Float[Tensor, "clips stacks patches width"]:
+        """Return `embed_frames(norm_frames(features))`, in stacks of frames.
+
+        What the norm learns goes into the weights: else training would spend a third of the embedding on gradients of
+        features that nobody asks for.
+        """
+        norm, embed = self.norm_frames, self.embed_frames
+        features = F.layer_norm(features, norm.normalized_shape, eps=norm.eps)
         if self.config.frames == "stack":
             features = (
                 features.transpose(1, 2).flatten(2).unsqueeze(1)
             )  # [clips, 1, patches, frames * channels]
-        embedded = (
-            self.embed_frames(features) + self.place + self.time[:, None]
-        )  # [clips, frames, patches, width]
-        return Video(self.video_layers(embedded.flatten(1, 2)), shown)
+        n_stacked = embed.in_features // norm.weight.numel()
+        scale, shift = norm.weight.repeat(n_stacked), norm.bias.repeat(n_stacked)
+        return F.linear(features, embed.weight * scale, F.linear(shift, embed.weight, embed.bias))
 
     def read_words(self, tokens: Int[Tensor, "sentences context"]) -> Words:
         """Return sentences as the model reads them."""
@@ -306,10 +343,9 @@ class VLP(nn.Module):
 
     def progress(self, video: Video, words: Words) -> Float[Tensor, " clips"]:
         """Return how far every clip got, if it is about the sentence in the same row: the published score."""
-        tokens, read, is_word = video.tokens, words.tokens, words.is_word
-        for layer in self.cross_layers:
-            tokens, read = layer(tokens, read, is_word)
-        parts = [tokens.mean(1), Words(read, is_word, words.meant).mean]
+        tokens, read, last = self._before_last(video, words)
+        seen, read = last(tokens, read, words.is_word, pooled=True)
+        parts = [seen, Words(read, words.is_word, words.meant).mean]
         if self.aim is not None:
             parts.append(self.aim(video.tokens, words.mean))
         out: Tensor = self.score_head(torch.cat(parts, dim=-1))  # [clips, 1]
@@ -323,12 +359,17 @@ class VLP(nn.Module):
         The first tells how much every video token reads of every word, the second how much every word reads of every
         video token (VLP, figure 4).
         """
-        tokens, read, is_word = video.tokens, words.tokens, words.is_word
+        tokens, read, last = self._before_last(video, words)
+        return last.read(tokens, read, words.is_word)
+
+    def _before_last(self, video: Video, words: Words) -> tuple[Tensor, Tensor, CrossBlock]:
+        """Return video and word tokens as the last of the cross layers reads them, and that layer."""
+        tokens, read = video.tokens, words.tokens
         *before, last = self.cross_layers
         for layer in before:
-            tokens, read = layer(tokens, read, is_word)
+            tokens, read = layer(tokens, read, words.is_word)
         assert isinstance(last, CrossBlock)
-        return last.read(tokens, read, is_word)
+        return tokens, read, last
 
     def join(
         self, progress: Float[Tensor, " clips"], video: Video, words: Words

@@ -23,7 +23,7 @@ from tests.tiny_training import (  # noqa: F401  fixtures are found by their nam
     tiny_data,
     tiny_split,
 )
-from tests.tiny_vlp import SIZE_PX, tiny_config
+from tests.tiny_vlp import SIZE_PX, tiny_config, tiny_model
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError, InstructionError
 from vlp_gym.models.vlp import VLP
@@ -34,7 +34,7 @@ from vlp_gym.training.config import Tower
 from vlp_gym.training.evaluation import EvaluateConfig, _turned, evaluate
 from vlp_gym.training.frames import cached_frames, draw_data_set
 from vlp_gym.training.objective import LossConfig, Objective
-from vlp_gym.training.run import TrainingRun
+from vlp_gym.training.run import TrainingRun, freeze, update_average
 from vlp_gym.training.trainer import load_pool, train, training_sentences
 from vlp_gym.types import View
 
@@ -94,6 +94,26 @@ def test_a_tower_learns_only_if_it_is_tuned(
     text = {"transformer", "ln_final", "positional_embedding"}
     assert changed & text == (text if "text" in tune else set())
     assert "token_embedding" not in changed
+
+
+def test_the_average_is_that_of_torch_and_leaves_frozen_weights_alone() -> None:
+    model = tiny_model()
+    freeze(model, ("text",))
+    ours, torchs = (torch.optim.swa_utils.AveragedModel(model) for _ in range(2))
+    for _ in range(3):
+        with torch.no_grad():
+            for weights in model.parameters():
+                if weights.requires_grad:
+                    weights.add_(torch.randn_like(weights))
+            for numbers in model.buffers():
+                numbers.add_(1)
+        update_average(ours, model)
+        torchs.update_parameters(model)
+    torch.testing.assert_close(ours.state_dict(), torchs.state_dict())
+    visual = ours.module.encoders.clip.visual.state_dict()
+    assert all(
+        torch.equal(visual[n], w) for n, w in model.encoders.clip.visual.state_dict().items()
+    )
 
 
 def test_features_of_the_cache_train_as_the_frames_do(

@@ -55,6 +55,19 @@ def test_padding_changes_nothing() -> None:
     assert int(padded.is_word[0].sum()) == n_words
 
 
+def test_a_frozen_tower_reads_frames_in_blocks_and_one_in_training_all_at_once() -> None:
+    model = tiny_model()
+    many = clips(n_clips=7)  # 21 frames: more than one block
+    with torch.no_grad():
+        whole = model.encoders.frames(many.flatten(0, 1)).unflatten(0, (7, 3))
+        torch.testing.assert_close(model.see(many), whole, rtol=1e-4, atol=1e-5)
+        visual = model.encoders.clip.visual.train()
+        counted = next(each for each in visual.modules() if isinstance(each, torch.nn.BatchNorm2d))
+        before = int(counted.num_batches_tracked)
+        model.see(many)
+    assert int(counted.num_batches_tracked) == before + 1
+
+
 @pytest.mark.parametrize("frames", ["stack", "sequence"])
 def test_the_embedding_is_that_of_the_normed_features_and_so_are_its_gradients(frames: str) -> None:
     model = tiny_model(frames=frames)

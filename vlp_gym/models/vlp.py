@@ -283,8 +283,12 @@ class VLP(nn.Module):
         """Return the encoder's features of the frames of clips; what are features already stays as it is."""
         if clips.is_floating_point():
             return clips
-        features = self.encoders.frames(clips.flatten(0, 1))
-        return features.view(*clips.shape[:2], *features.shape[1:])
+        frames = clips.flatten(0, 1)
+        # A tower in training has batch norms that look at all of them.
+        trained = self.encoders.clip.visual.training
+        at_once = len(frames) if trained else self.encoders.frames_at_once
+        features = torch.cat([self.encoders.frames(block) for block in frames.split(at_once)])
+        return features.unflatten(0, clips.shape[:2])
 
     def read_video(self, features: Float[Tensor, "clips frames patches channels"]) -> Video:
         """Return clips as the model reads them, from the encoder's features of their frames."""

@@ -64,7 +64,7 @@ class TrainingRun:
             {"params": rest, "top_lr": config.lr},
             {"params": matching, "top_lr": config.match_lr},
         ]
-        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
         self._shared = accelerator.prepare_model(self.objective, device_placement=False)
         # Another stream for every process and order; their weights are the same by now.
         apart = [accelerator.process_index, config.order]
@@ -94,7 +94,7 @@ class TrainingRun:
         self.optimizer.step()
         self.step += 1
         if self.step > config.average_from * config.steps:
-            self.average.update_parameters(self.model)
+            update_average(self.average, self.model)
         self.seconds += time.perf_counter() - started
         self.curve.append({"step": self.step, **info})
         return info
@@ -224,3 +224,20 @@ def freeze(model: VLP, tune: Sequence[Tower]) -> None:
         part.requires_grad_(False)
     clip.positional_embedding.requires_grad_("text" in tune)
     model.encoders.clip.token_embedding.weight.requires_grad_(False)
+
+
+@torch.no_grad()
+def update_average(average: torch.optim.swa_utils.AveragedModel, model: nn.Module) -> None:
+    """Do what `average.update_parameters(model)` does, but leave out frozen weights, which are most and never change.
+
+    Args:
+        average: its weights become the mean of those that they were updated with.
+        model: in training.
+    """
+    n_before = int(average.n_averaged)
+    for mean, now in zip(average.module.parameters(), model.parameters(), strict=True):
+        if now.requires_grad:
+            mean.lerp_(now, 1 / (n_before + 1))
+    for kept, now in zip(average.module.buffers(), model.buffers(), strict=True):
+        kept.copy_(now)
+    average.n_averaged += 1

@@ -280,15 +280,16 @@ class VLP(nn.Module):
         clips: UInt8[Tensor, "clips frames height width 3"]
         | Float[Tensor, "clips frames patches channels"],
     ) -> Float[Tensor, "clips frames patches channels"]:
-        """Return the encoder's features of the frames of clips; what are features already stays as it is."""
+        """Return the encoder's features of the frames of clips, float32; what are features already only becomes so."""
         if clips.is_floating_point():
-            return clips
+            return clips.float()
         frames = clips.flatten(0, 1)
         # A tower in training has batch norms that look at all of them.
         trained = self.encoders.clip.visual.training
         at_once = len(frames) if trained else self.encoders.frames_at_once
-        features = torch.cat([self.encoders.frames(block) for block in frames.split(at_once)])
-        return features.unflatten(0, clips.shape[:2])
+        blocks = torch.split(frames, at_once)
+        features = torch.cat([self.encoders.frames(block) for block in blocks])
+        return features.view(*clips.shape[:2], *features.shape[1:])
 
     def read_video(self, features: Float[Tensor, "clips frames patches channels"]) -> Video:
         """Return clips as the model reads them, from the encoder's features of their frames."""

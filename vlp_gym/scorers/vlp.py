@@ -73,7 +73,8 @@ class VLPScorer:
         self, clips: UInt8[Tensor, "clips frames height width 3"], words: Words
     ) -> Float[Tensor, " clips"]:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-            features = self._encoders.frames(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+            features = self._encoders.frames(clips.flatten(0, 1))
+            features = features.view(*clips.shape[:2], *features.shape[1:])
             same = torch.zeros(len(clips), dtype=torch.long, device=self._device)
             return self._model.score(self._model.read_video(features), words[same])
 

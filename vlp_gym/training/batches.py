@@ -52,7 +52,7 @@ class PreferenceBatch:
     """Clips of some tasks, windows first, then one whole trajectory of every level; and a sentence of each task.
 
     Attributes:
-        clips: what `VLP.see` reads: float32 features [tasks, clips, frames, patches, channels], or uint8 frames [tasks,
+        clips: what `VLP.see` reads: float16 features [tasks, clips, frames, patches, channels], or uint8 frames [tasks,
             clips, frames, height, width, 3].
         state: where gripper and object are, metres, float32 [tasks, clips, frames, 6].
         label: probability that clip j is preferred to clip i, float32 [tasks, i, j].

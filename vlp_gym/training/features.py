@@ -35,9 +35,10 @@ class TaskClips:
     state: Float[np.ndarray, "episodes frames 6"]
 
     def gather(self, rows: np.ndarray) -> torch.Tensor:
-        """Return what `VLP.see` reads of the clips `rows`: their features as float32, or their frames as uint8."""
-        seen = self.features[self.clips.episode[rows, None], self.clips.frame[rows]]
-        return torch.from_numpy(seen if seen.dtype == np.uint8 else seen.astype(np.float32))
+        """Return what `VLP.see` reads of the clips `rows`: their features as they are kept, or their frames."""
+        return torch.from_numpy(
+            self.features[self.clips.episode[rows, None], self.clips.frame[rows]]
+        )
 
     def gather_state(self, rows: np.ndarray) -> torch.Tensor:
         """Return gripper and object positions of the clips `rows`, float32 [clips, frames, 6]."""

@@ -238,6 +238,6 @@ def update_average(average: torch.optim.swa_utils.AveragedModel, model: nn.Modul
     for mean, now in zip(average.module.parameters(), model.parameters(), strict=True):
         if now.requires_grad:
             mean.lerp_(now, 1 / (n_before + 1))
-    for kept, now in zip(average.module.buffers(), model.buffers(), strict=True):
-        kept.copy_(now)
+    for kept, new in zip(average.module.buffers(), model.buffers(), strict=True):
+        kept.copy_(new)
     average.n_averaged += 1

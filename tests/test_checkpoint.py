@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from tests.tiny_vlp import SIZE_PX, tiny_checkpoint, tiny_model
-from vlp_gym.errors import CheckpointError
+from vlp_gym.errors import CheckpointError, InstructionError
 from vlp_gym.models.card import model_card
 from vlp_gym.models.checkpoint import BUNDLED, Checkpoint
 from vlp_gym.scorers import load_scorer
@@ -64,6 +65,20 @@ def test_clips_of_wrong_size_or_range_are_refused(tmp_path: Path, clips: np.ndar
     scorer = load_scorer("vlp", tiny_checkpoint(tmp_path / "c"), device="cpu")
     with pytest.raises(Exception, match=r"uint8|UInt8"):
         scorer(clips, CLOSE)
+
+
+@pytest.mark.parametrize("clips", [[], np.zeros((0, 3, SIZE_PX, SIZE_PX, 3), np.uint8), None])
+def test_what_is_no_clip_is_refused(tmp_path: Path, clips: Any) -> None:
+    scorer = load_scorer("vlp", tiny_checkpoint(tmp_path / "c"), device="cpu")
+    with pytest.raises(Exception, match=r"expected|UInt8"):
+        scorer(clips, CLOSE)
+
+
+@pytest.mark.parametrize("sentence", ["", " \n", "12 !", "关上门", "закрой дверь"])
+def test_what_is_no_english_sentence_is_refused(tmp_path: Path, sentence: str) -> None:
+    scorer = load_scorer("vlp", tiny_checkpoint(tmp_path / "c"), device="cpu")
+    with pytest.raises(InstructionError, match="close the door"):
+        scorer(some_clips(1), Task(sentence))
 
 
 def test_a_model_from_before_there_was_an_aim_has_none(tmp_path: Path) -> None:

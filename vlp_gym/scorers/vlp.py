@@ -11,6 +11,8 @@ from torch import Tensor
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import Words
+from vlp_gym.scorers.pixels import check_clips
+from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Task
 
 
@@ -57,8 +59,9 @@ class VLPScorer:
         """Return one score a clip, float32 [clips, 1].
 
         Raises:
+            SettingError: they are no clips of uint8 pictures, or none at all.
             ValueError: the clips are not of the size and number of frames that the model reads.
-            InstructionError: the sentence is longer than the model reads.
+            InstructionError: the sentence is longer than the model reads, or none that it can read.
         """
         self._check(clips)
         words = self._read(task.instruction)
@@ -80,14 +83,17 @@ class VLPScorer:
 
     def _read(self, sentence: str) -> Words:
         if sentence not in self._words:
-            tokens = self._model.encoders.tokenize(sentence)[None].to(self._device)
+            tokens = self._model.encoders.tokenize(check_instruction(sentence))[None].to(
+                self._device
+            )
             self._words[sentence] = self._model.read_words(tokens)
         return self._words[sentence]
 
     def _check(self, clips: UInt8[np.ndarray, "clips frames height width 3"]) -> None:
+        check_clips(clips)
         expected = (self.n_frames, self.image_size_px, self.image_size_px, 3)
-        if clips.dtype != np.uint8 or clips.shape[1:] != expected:
+        if clips.shape[1:] != expected:
             raise ValueError(
-                f"this model reads uint8 clips of {expected} (frames, height, width, RGB), got {clips.dtype} "
-                f"{clips.shape[1:]}; draw them with camera {self.camera!r} at {self.image_size_px} px"
+                f"this model reads uint8 clips of {expected} (frames, height, width, RGB), got {clips.shape[1:]}; draw "
+                f"them with camera {self.camera!r} at {self.image_size_px} px"
             )

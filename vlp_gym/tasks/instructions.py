@@ -1,6 +1,7 @@
 """Sentences for every task, in sets: one to train with, and others to see whether words were understood."""
 
 import functools
+import re
 from itertools import product
 from typing import Literal, get_args
 
@@ -93,7 +94,7 @@ def check_instruction(text: str) -> str:
     """Return an instruction without surrounding white space.
 
     Raises:
-        InstructionError: it is not a sentence: empty, no letters, or longer than `MAX_WORDS`.
+        InstructionError: it is not a sentence: empty, no letters, none of them Latin, or longer than `MAX_WORDS`.
     """
     if not isinstance(text, str):
         raise InstructionError(f"an instruction is a string, got {type(text).__name__}")
@@ -101,6 +102,10 @@ def check_instruction(text: str) -> str:
     if not any(letter.isalpha() for letter in stripped):
         raise InstructionError(
             f"the instruction {text!r} has no words; say what the robot should do, such as 'close the door'"
+        )
+    if not re.search("[a-zA-Z]", stripped):
+        raise InstructionError(
+            f"the instruction {text!r} is not English, which is what the models read; say it as in 'close the door'"
         )
     n_words = len(stripped.split())
     if n_words > MAX_WORDS:

@@ -12,6 +12,7 @@ from vlp_gym.reward.config import EnsembleConfig, FitConfig
 from vlp_gym.reward.ensemble import Guesses, RewardEnsemble
 from vlp_gym.reward.learner import RewardLearner
 from vlp_gym.reward.loss import preference_loss
+from vlp_gym.reward.network import outputs_of
 from vlp_gym.reward.preferences import Preferences
 
 SMALL = EnsembleConfig(members=3, width=16, depth=2)
@@ -87,6 +88,29 @@ def test_stacked_members_equal_separate_networks() -> None:
                 else torch.nn.functional.leaky_relu(hidden)
             )
         np.testing.assert_allclose(got, hidden.detach().numpy()[:, 0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_cpu_computes_one_member_after_the_other_what_a_batched_product_says() -> None:
+    network = RewardEnsemble(4, 2, SMALL).network
+    inputs = torch.randn(3, 7, 6)
+    batched = outputs_of(inputs, network._layers, torch.baddbmm)
+    torch.testing.assert_close(network(inputs), batched)
+    for loop, batch in zip(
+        *(_gradients(each, network) for each in (network(inputs), batched)), strict=True
+    ):
+        torch.testing.assert_close(loop, batch)
+
+
+def _gradients(out: torch.Tensor, network: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+    return torch.autograd.grad(out.square().sum(), list(network.parameters()))
+
+
+def test_the_row_of_one_step_is_standardised_as_many_are_to_the_bit() -> None:
+    ensemble = RewardEnsemble(4, 2, SMALL)
+    ensemble.fit(preferences_of(20), FitConfig(max_updates=1))
+    rows = 30 * np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)  # some are cut off
+    expected = ensemble._standardized(torch.from_numpy(rows)).numpy()
+    np.testing.assert_array_equal([ensemble._standardized_row(row) for row in rows], expected)
 
 
 def test_mean_of_members_is_the_reward_and_lies_in_tanh_range() -> None:

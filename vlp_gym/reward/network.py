@@ -1,7 +1,8 @@
-"""Several equal networks as one: stacked weights, one batched product a layer."""
+"""Several equal networks as one: stacked weights, all outputs in one call."""
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -41,11 +42,12 @@ class StackedMLP(nn.Module):
         self, inputs: Float[Tensor, "members rows width_in"]
     ) -> Float[Tensor, "members rows"]:
         """Return each member's output for its own rows, in [-1, 1]."""
-        hidden = inputs
-        *inner, (last_weight, last_bias) = self._layers
-        for weight, bias in inner:
-            hidden = nn.functional.leaky_relu_(torch.baddbmm(bias, hidden, weight), LEAK)
-        return torch.tanh(torch.baddbmm(last_bias, hidden, last_weight)).squeeze(-1)
+        if inputs.device.type != "cpu":
+            return outputs_of(inputs, self._layers, torch.baddbmm)
+        # A CPU is done with one plain product a member before it is done with a batched one.
+        of_member = zip(*(zip(*layer, strict=True) for layer in self._layers), strict=True)
+        members = zip(inputs, of_member, strict=True)
+        return torch.stack([outputs_of(rows, layers, torch.addmm) for rows, layers in members])
 
     def one_row(self, row: Float[np.ndarray, " width_in"]) -> Float[np.ndarray, " members"]:
         """Return each member's output for the same row, on a CPU; NumPy is done before torch has begun."""
@@ -61,6 +63,19 @@ class StackedMLP(nn.Module):
     def _arrays(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         # Views of the weights: what the optimiser or a loaded state writes there shows here.
         return [(weight.detach().numpy(), bias.detach().numpy()) for weight, bias in self._layers]
+
+
+def outputs_of(
+    inputs: Float[Tensor, "*members rows width_in"],
+    layers: Sequence[tuple[Tensor, Tensor]],
+    product: Callable[[Tensor, Tensor, Tensor], Tensor],
+) -> Float[Tensor, "*members rows"]:
+    """Return what layers of weight and bias make of rows; `product(bias, rows, weight)` adds and multiplies."""
+    hidden = inputs
+    *inner, (last_weight, last_bias) = layers
+    for weight, bias in inner:
+        hidden = nn.functional.leaky_relu_(product(bias, hidden, weight), LEAK)
+    return torch.tanh(product(last_bias, hidden, last_weight)).squeeze(-1)
 
 
 def _initial(n_in: int, n_out: int, generator: torch.Generator) -> Float[Tensor, "rows n_out"]:

@@ -1,23 +1,26 @@
 """Steps per second of SAC: with VLP's feedback, on bare Meta-World, and with a picture every step.
 
-`python -m benchmarks.throughput` writes `results/throughput.json`. The three agents live in one process and take turns,
+`python -m benchmarks.throughput` writes `results/throughput.json`, and where the seconds of a repeat went into
+`results/throughput_parts.json`. The three agents live in one process and take turns,
 so that a busy minute of the machine hits all of them.
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import torch
 import tyro
 from stable_baselines3 import SAC
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 import vlp_gym  # noqa: F401  registers vlp/*
+from benchmarks.parts import Parts
+from benchmarks.parts import records_of as parts_records
 from benchmarks.schema import RESULTS, Record, write_records
 from vlp_gym.sb3 import RelabelReplay
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
@@ -105,43 +108,55 @@ def make_agent(env: gym.Env[Any, Any] | VecEnv, seed: int, gradient_steps: int =
     )
 
 
-def measure(config: Config) -> dict[str, list[float]]:
-    """Return the steps per second of every repeat, by method."""
+class Measured(NamedTuple):
+    """What every repeat of every method came to."""
+
+    speed: dict[str, list[float]]
+    """Steps per second."""
+    parts: dict[str, list[dict[str, float]]]
+    """Seconds of each part, see `benchmarks.parts`."""
+
+
+def measure(config: Config) -> Measured:
+    """Measure three agents that take turns."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     agents = {name: make_agent(env, config.seed) for name, env in make_envs(config).items()}
-    callbacks: dict[str, list[BaseCallback]] = {FEEDBACK: [RelabelReplay()]}
-    speed: dict[str, list[float]] = {name: [] for name in agents}
+    steps = dict.fromkeys(agents, config.session_every) | {PICTURES: config.picture_steps}
+    return take_turns(agents, steps, config)
+
+
+def take_turns(agents: Mapping[str, SAC], steps: Mapping[str, int], config: Sessions) -> Measured:
+    """Let agents learn so many steps each, one after the other, as often as `config.repeats` says."""
+    callbacks = {FEEDBACK: RelabelReplay()}
+    clocks = {name: Parts(agent, callbacks.get(name)) for name, agent in agents.items()}
+    measured = Measured({name: [] for name in agents}, {name: [] for name in agents})
     for repeat in range(-1, config.repeats):
         for name, agent in agents.items():
-            steps = config.picture_steps if name == PICTURES else config.session_every
             started = time.perf_counter()
             agent.learn(
-                config.warm_up if repeat < 0 else steps,
+                config.warm_up if repeat < 0 else steps[name],
                 callbacks.get(name),
                 reset_num_timesteps=False,
             )
+            seconds = time.perf_counter() - started
+            parts = clocks[name].split(seconds)
             if repeat >= 0:
-                speed[name].append(steps / (time.perf_counter() - started))
-    return speed
+                measured.speed[name].append(steps[name] / seconds)
+                measured.parts[name].append(parts)
+    return measured
 
 
-def records_of(config: Config, speed: dict[str, list[float]]) -> list[Record]:
+def records_of(config: Config, speed: Mapping[str, Sequence[float]]) -> list[Record]:
     """Return one record a method: median and range, and its share of the bare env's speed."""
     return [
         Record.now(
             task=find_task(config.task).name,
             method=name,
             seed=config.seed,
-            scale=(
-                f"SAC 2 x 256, batch 256, fused Adam, {torch.get_num_threads()} threads; "
-                f"{config.queries} queries every {config.session_every:,} steps; median of {config.repeats} repeats"
-            ),
+            scale=scale_of(config),
             metrics={
-                "steps/s": median(values),
-                "slowest": min(values),
-                "fastest": max(values),
-                "share of bare": median(a / b for a, b in zip(values, speed[BARE], strict=True)),
+                **shares_of(values, speed[BARE]),
                 "times env.render()": median(
                     a / b for a, b in zip(values, speed[PICTURES], strict=True)
                 ),
@@ -152,13 +167,38 @@ def records_of(config: Config, speed: dict[str, list[float]]) -> list[Record]:
     ]
 
 
+def shares_of(speed: Sequence[float], bare: Sequence[float]) -> dict[str, float]:
+    """Return median and range of steps per second, and their share of the bare env's in the same repeats."""
+    return {
+        "steps/s": median(speed),
+        "slowest": min(speed),
+        "fastest": max(speed),
+        "share of bare": median(a / b for a, b in zip(speed, bare, strict=True)),
+    }
+
+
+def scale_of(config: Sessions, agent: str = "SAC 2 x 256, batch 256, fused Adam") -> str:
+    """Return what was measured, in words."""
+    return (
+        f"{agent}, {torch.get_num_threads()} threads; {config.queries} queries every "
+        f"{config.session_every:,} steps; median of {config.repeats} repeats"
+    )
+
+
 def main(config: Config) -> None:
     """Measure and write the records."""
     started = time.perf_counter()
-    speed = measure(config)
+    measured = measure(config)
     seconds = time.perf_counter() - started
-    records = [replace(record, seconds=seconds) for record in records_of(config, speed)]
-    print(write_records("throughput", records, config.results))
+    parts = {name: measured.parts[name] for name in (BARE, FEEDBACK)}
+    task = find_task(config.task).name
+    tables = {
+        "throughput": records_of(config, measured.speed),
+        "throughput_parts": parts_records(parts, task, config.seed, scale_of(config)),
+    }
+    for name, records in tables.items():
+        timed = [replace(record, seconds=seconds) for record in records]
+        print(write_records(name, timed, config.results))
 
 
 if __name__ == "__main__":

@@ -274,6 +274,12 @@ def test_throughput_measures_three_ways_in_one_process(tmp_path: Path) -> None:
     assert records[0].metrics["share of bare"] == 1.0
     assert records[2].metrics["times env.render()"] == 1.0
     assert all(record.metrics["steps/s"] > 0 for record in records)
+    parts = {record.method: record.metrics for record in read_records("throughput_parts", tmp_path)}
+    assert parts["session: fit"]["s vlp-gym"] > 0
+    assert "s bare Meta-World" not in parts["session: fit"]
+    for method, speed in zip(names[:2], records, strict=False):
+        whole = sum(part.get(f"s {method}", 0.0) for part in parts.values())
+        assert whole == pytest.approx(config.session_every / speed.metrics["steps/s"])
 
 
 def test_online_runs_of_other_machines_stay_and_all_tasks_get_a_mean(tmp_path: Path) -> None:

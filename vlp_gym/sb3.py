@@ -199,7 +199,8 @@ class RelabelReplay(BaseCallback):
 
     Args:
         verbose: 0 for silence; as in Stable-Baselines3.
-        flush_denormals: have torch take numbers below 1e-38 for 0 on the CPU, in this whole process. Units that the
+        flush_denormals: have torch take numbers below 1e-38 for 0 on the CPU, in this thread and in those that torch
+            starts after it; `torch.set_flush_denormal(True)` before any other use of torch reaches all. Units that the
             changing reward silences leave such numbers in Adam's moments for good, and processors are slow with them.
         catch_up: gradient steps of the new critic after pre-training (BPref: 100).
     """

@@ -74,17 +74,17 @@ class Dropout:
         self._seeds, self._device = seeds, device
         self._below = round(rate * LEVELS)
         self.rate = self._below / LEVELS
+        self.scale = 1 / (1 - self.rate)
+        """What stands in a mask for a unit that stays."""
 
     def at(
         self, step: int, layer: int, n_rows: int, width: int
-    ) -> Float[Tensor, "seeds n_rows width"] | None:
-        """Return the mask of a step and layer, None if nothing is ever left out."""
-        if not self._below:
-            return None
+    ) -> Float[Tensor, "seeds n_rows width"]:
+        """Return the mask of a step and layer."""
         masks = torch.empty(len(self._seeds), n_rows, width, device=self._device)
         for mask, seed in zip(masks, self._seeds, strict=True):
             mask.copy_(self._kept(sequence(seed, f"dropout {layer}", step), n_rows, width))
-        return masks.mul_(1 / (1 - self.rate))
+        return masks.mul_(self.scale)
 
     def _kept(
         self, words: np.random.SeedSequence, n_rows: int, width: int

@@ -5,6 +5,7 @@ Axis 0 of everything is the seed. A seed's numbers are those that it would have 
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from agents.draws import Dropout, torch_generator
 from agents.learning import by_seed
+from agents.perceptrons import Layer, Perceptrons, Shape, of_networks, outputs
 
 ActorKind = Literal["deterministic", "gaussian"]
 
@@ -41,60 +43,68 @@ class StackedMLP(nn.Module):
         dropout: Dropout | None = None,
     ) -> None:
         super().__init__()
-        self._n_seeds, self._members, self._dropout = len(seeds), members, dropout
+        self._members, self._dropout = members, dropout
         draws = [torch_generator(seed, f"{name} {m}") for seed in seeds for m in range(members)]
-        shapes = list(zip(widths, widths[1:], strict=False))
-        layers = [torch.stack([_orthogonal(*shape, each) for each in draws]) for shape in shapes]
-        self.weights = nn.ParameterList(layers)
-        self.biases = nn.ParameterList([torch.zeros(len(draws), 1, out) for _, out in shapes])
-        self._layers = list(zip(self.weights, self.biases, strict=True))
+        self._shape = Shape(len(draws), tuple(widths))
+        self._seen: list[Layer] = []
+        self._seen_at = 0
+        self.numbers = nn.Parameter(torch.zeros(len(self._shape)))
+        for (weight, _), n_in_out in zip(self._layers(), pairwise(widths), strict=True):
+            for matrix, each in zip(weight, draws, strict=True):
+                matrix.copy_(_orthogonal(*n_in_out, each))
+
+    @property
+    def weights(self) -> list[Float[Tensor, "networks n_in n_out"]]:
+        """Return the weights, layer by layer, as views."""
+        return [layer.weight for layer in self._layers()]
+
+    @property
+    def biases(self) -> list[Float[Tensor, "networks 1 n_out"]]:
+        """Return the biases, layer by layer, as views."""
+        return [layer.bias for layer in self._layers()]
 
     def forward(
         self, inputs: Float[Tensor, "seeds rows width_in"], step: int | None = None
     ) -> Float[Tensor, "seeds members rows width_out"]:
         """Return every member's outputs; with the number of a training step, some units are left out."""
-        return self._through(inputs, self._layers, step)
+        members, layers = self._members, self._layers()
+        seen = inputs if members == 1 else inputs.repeat_interleave(members, 0)
+        masks = self._masks(step, inputs.shape[1])
+        if torch.is_grad_enabled():
+            scale = self._dropout.scale if self._dropout is not None and masks else 1.0
+            out: Tensor = Perceptrons.apply(self.numbers, seen, layers, self._shape, masks, scale)
+        else:
+            out = outputs(layers, seen, masks)
+        return out.view(len(inputs), members, *out.shape[1:])
 
     def of_seed(
         self, inputs: Float[Tensor, "rows width_in"], seed: int
     ) -> Float[Tensor, "members rows width_out"]:
         """Return the outputs of the networks of one seed, the `seed`-th of those given."""
         rows = slice(seed * self._members, (seed + 1) * self._members)
-        layers = [(weight[rows], bias[rows]) for weight, bias in self._layers]
-        return self._through(inputs[None], layers, None)[0]
+        return outputs(of_networks(self._layers(), rows), inputs.expand(self._members, -1, -1))
 
     def layers_of(
         self, seed: int
     ) -> tuple[list[Float[np.ndarray, "n_in n_out"]], list[Float[np.ndarray, " n_out"]]]:
         """Return weights and biases of the first network of one seed, layer by layer."""
         row = seed * self._members
-        weights = [weight[row].detach().cpu().numpy().copy() for weight in self.weights]
-        return weights, [bias[row, 0].detach().cpu().numpy().copy() for bias in self.biases]
+        weights = [weight[row].cpu().numpy().copy() for weight in self.weights]
+        return weights, [bias[row, 0].cpu().numpy().copy() for bias in self.biases]
 
-    def _through(
-        self,
-        inputs: Float[Tensor, "seeds rows width_in"],
-        layers: Sequence[tuple[Tensor, Tensor]],
-        step: int | None,
-    ) -> Float[Tensor, "seeds members rows width_out"]:
-        n_seeds, members = len(inputs), self._members
-        hidden = inputs if members == 1 else inputs.repeat_interleave(members, 0)
-        *inner, (last_weight, last_bias) = layers
-        for number, (weight, bias) in enumerate(inner):
-            hidden = torch.baddbmm(bias, hidden, weight)
-            if step is not None and self._dropout is not None:
-                assert members == 1, "only actors have dropout, and a seed has one"
-                kept = self._dropout.at(step, number, *hidden.shape[1:])
-                # In place: at the published sizes a fresh array costs as much as what is done to it.
-                hidden = hidden if kept is None else hidden.mul_(kept)
-            hidden = hidden.relu_()
-        if last_weight.shape[-1] == 1:
-            # One network after the other: a batch of matrix-vector products rounds unlike a single one.
-            products = [h @ w for h, w in zip(hidden, last_weight.squeeze(-1), strict=True)]
-            out = torch.stack(products)[..., None] + last_bias
-        else:
-            out = torch.baddbmm(last_bias, hidden, last_weight)
-        return out.view(n_seeds, members, *out.shape[1:])
+    def _masks(self, step: int | None, n_rows: int) -> list[Float[Tensor, "seeds rows _"]]:
+        if step is None or self._dropout is None or not self._dropout.rate:
+            return []
+        assert self._members == 1, "only actors have dropout, and a seed has one"
+        inner = enumerate(self._shape.widths[1:-1])
+        return [self._dropout.at(step, number, n_rows, width) for number, width in inner]
+
+    def _layers(self) -> list[Layer]:
+        # `to`, `double` and `deepcopy` put the numbers elsewhere.
+        if self._seen_at != self.numbers.data_ptr():
+            self._seen_at = self.numbers.data_ptr()
+            self._seen = self._shape.layers_in(self.numbers.detach())
+        return self._seen
 
 
 class Actor(nn.Module):

@@ -1,0 +1,212 @@
+"""Perceptrons as one node of autograd: their numbers stand in one array, their gradient is written by hand.
+
+A step of small networks is mostly what happens around the products: a node an operation, an array a result, an
+optimiser that goes through a dozen parameters. Here results are written over what nobody needs any more, and nothing is
+computed that nobody asks for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+LARGE = 2**20
+"""Results of a layer and network above which a CPU does one network after the other: its cache holds no more."""
+
+ALL = slice(None)
+
+_rectify = torch.ops.aten.threshold_backward.grad_input
+"""Gradient of a ReLU, written to an array that is there."""
+
+
+class Layer(NamedTuple):
+    """Weights and biases of one layer of all networks."""
+
+    weight: Float[Tensor, "networks _ _"]
+    bias: Float[Tensor, "networks 1 _"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many networks, and numbers of an input, units of every hidden layer, numbers of an output."""
+
+    n_networks: int
+    widths: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Return how many weights and biases there are."""
+        return sum(self._sizes)
+
+    def layers_in(self, numbers: Float[Tensor, " numbers"]) -> list[Layer]:
+        """Return the layers whose weights and biases stand in an array one after the other, as views of it.
+
+        A matrix lies with its longer side last: products of narrow layers are two to five times as fast then.
+        """
+        n, pieces, layers = self.n_networks, iter(torch.split(numbers, self._sizes)), []
+        for n_in, n_out in pairwise(self.widths):
+            weight, bias = next(pieces), next(pieces)
+            wide = n_in <= n_out
+            matrix = weight.view(n, n_in, n_out) if wide else weight.view(n, n_out, n_in).mT
+            layers.append(Layer(matrix, bias.view(n, 1, n_out)))
+        return layers
+
+    @cached_property
+    def _sizes(self) -> list[int]:
+        shapes = pairwise(self.widths)
+        return [self.n_networks * size for n_in, n_out in shapes for size in (n_in * n_out, n_out)]
+
+
+def results(
+    layers: Sequence[Layer],
+    inputs: Float[Tensor, "networks rows width_in"],
+    masks: Sequence[Float[Tensor, "networks rows _"]] = (),
+) -> list[Float[Tensor, "networks rows _"]]:
+    """Return the inputs, what every hidden layer makes of them, and the outputs.
+
+    Args:
+        layers: the networks.
+        inputs: what each of them sees.
+        masks: factors of the units of every hidden layer, not negative (dropout); empty: none.
+    """
+    found = [inputs]
+    for number, (weight, bias) in enumerate(layers[:-1]):
+        hidden = torch.baddbmm(bias, found[-1], weight)
+        if masks:
+            hidden.mul_(masks[number])
+        found.append(hidden.relu_())
+    weight, bias = layers[-1]
+    if weight.shape[-1] > 1:
+        return [*found, torch.baddbmm(bias, found[-1], weight)]
+    out = inputs.new_empty(*inputs.shape[:-1], 1)
+    # A batch of matrix-vector products rounds unlike a single one.
+    for b, hidden, w, written in zip(
+        *map(torch.unbind, (bias, found[-1], weight, out)), strict=True
+    ):
+        torch.addmm(b, hidden, w, out=written)
+    return [*found, out]
+
+
+def write_gradients(
+    gradients: Sequence[Layer],
+    layers: Sequence[Layer],
+    below: Sequence[Float[Tensor, "networks rows _"]],
+    of_outputs: Float[Tensor, "networks rows width_out"],
+    mask_scale: float,
+) -> Float[Tensor, "networks rows _"]:
+    """Write the gradients of weights and biases, and return that of the sums of the first layer.
+
+    Args:
+        gradients: where they go.
+        layers: the networks.
+        below: what every layer saw.
+        of_outputs: the gradient of the outputs.
+        mask_scale: what the masks multiply a unit with that is not left out.
+    """
+    of_sums = of_outputs
+    for number in reversed(range(len(layers))):
+        weight, bias = gradients[number]
+        torch.sum(of_sums, 1, keepdim=True, out=bias)
+        if weight.shape[-1] == 1:
+            factors = (below[number].mT, of_sums, weight)
+            for seen, sums, written in zip(*map(torch.unbind, factors), strict=True):
+                torch.mm(seen, sums, out=written)
+        elif weight.is_contiguous():
+            torch.bmm(below[number].mT, of_sums, out=weight)
+        else:
+            torch.bmm(of_sums.mT, below[number], out=weight.mT)
+        if number:
+            of_sums = torch.bmm(of_sums, layers[number].weight.mT)
+            # A unit that is 0 had a sum below 0, or was left out.
+            _rectify(of_sums, below[number], 0, grad_input=of_sums)
+            if mask_scale != 1:
+                of_sums.mul_(mask_scale)
+    return of_sums
+
+
+def of_networks(layers: Sequence[Layer], networks: slice) -> Sequence[Layer]:
+    """Return the layers of some of the networks, as views."""
+    if networks == ALL:
+        return layers
+    return [Layer(weight[networks], bias[networks]) for weight, bias in layers]
+
+
+def groups(inputs: Float[Tensor, "networks rows width_in"], layers: Sequence[Layer]) -> list[slice]:
+    """Return which networks are computed at once; how a network is, does not depend on how many there are."""
+    widest = max(layer.bias.shape[-1] for layer in layers)
+    if inputs.device.type != "cpu" or inputs.shape[1] * widest <= LARGE:
+        return [ALL]
+    return [slice(i, i + 1) for i in range(len(inputs))]
+
+
+def outputs(
+    layers: Sequence[Layer],
+    inputs: Float[Tensor, "networks rows width_in"],
+    masks: Sequence[Float[Tensor, "networks rows _"]] = (),
+) -> Float[Tensor, "networks rows width_out"]:
+    """Return what the networks say, with nothing kept for a gradient; see `results`."""
+    found = []
+    for each in groups(inputs, layers):
+        some = of_networks(layers, each)
+        found.append(results(some, inputs[each], [mask[each] for mask in masks])[-1])
+    return _joined(found)
+
+
+def _joined(of_groups: Sequence[Tensor]) -> Tensor:
+    return of_groups[0] if len(of_groups) == 1 else torch.cat(list(of_groups))
+
+
+class Perceptrons(torch.autograd.Function):
+    """Outputs of several networks of one shape, ReLU inside."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        numbers: Float[Tensor, " numbers"],
+        inputs: Float[Tensor, "networks rows width_in"],
+        layers: Sequence[Layer],
+        shape: Shape,
+        masks: Sequence[Float[Tensor, "networks rows _"]],
+        mask_scale: float,
+    ) -> Float[Tensor, "networks rows width_out"]:
+        """Compute them.
+
+        Args:
+            ctx: what the gradient needs.
+            numbers: all weights and biases; what has a gradient.
+            inputs: what each network sees.
+            layers: views of the numbers.
+            shape: how they lie.
+            masks: see `results`.
+            mask_scale: see `write_gradients`.
+        """
+        ctx.save_for_backward(numbers, inputs)
+        ctx.layers, ctx.shape, ctx.mask_scale = layers, shape, mask_scale
+        ctx.groups = groups(inputs, layers)
+        ctx.below, found = [], []
+        for each in ctx.groups:
+            some = of_networks(layers, each)
+            *below, out = results(some, inputs[each], [mask[each] for mask in masks])
+            ctx.below.append(below)
+            found.append(out)
+        return _joined(found)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradient of the numbers, and that of the inputs where it is wanted."""
+        numbers, inputs = ctx.saved_tensors
+        of_numbers = torch.empty_like(numbers)
+        gradients = ctx.shape.layers_in(of_numbers)
+        of_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
+        for each, below in zip(ctx.groups, ctx.below, strict=True):
+            written, layers = (of_networks(all_of, each) for all_of in (gradients, ctx.layers))
+            of_sums = write_gradients(written, layers, below, of_outputs[each], ctx.mask_scale)
+            if of_inputs is not None:
+                torch.bmm(of_sums, layers[0].weight.mT, out=of_inputs[each])
+        return of_numbers, of_inputs, None, None, None, None

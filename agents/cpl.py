@@ -180,7 +180,7 @@ class CPL:
             loss = contrast + config.contrast.cloning * cloning
             accuracy = learning.label_accuracy(second - first, batch.label, batch.weight)
             info |= {"cpl_loss": contrast.detach(), "label_accuracy": accuracy}
-        learning.descend(self.optimizers["actor"], loss)
+        learning.descend(loss, self.optimizers["actor"])
         self.step += 1
         return info
 

@@ -17,7 +17,7 @@ from agents.iql import advantage_weight, expectile_loss
 from agents.learning import by_seed
 from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
 from agents.offline_options import PairOptions, read_pairs, read_replay
-from agents.pair_batches import PairSampler, ReplaySampler, transitions_of
+from agents.pair_batches import PairSampler, ReplaySampler, Rows, transitions_of
 from agents.piql import preference_loss
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.data.transitions import Transitions
@@ -123,15 +123,13 @@ class IPL:
             self._replay = ReplaySampler(replay, data, config.seeds, size, self.device)
 
     def update(self) -> dict[str, Float[Tensor, " seeds"]]:
-        """Take one step on V, then on Q, then on the actor; return what they measured."""
+        """Take one step on V, then on Q and the actor; return what they measured."""
         config, batch = self.config, self._pairs.at(self.step)
-        obs, action, next_obs = transitions_of(batch)
+        obs, action, _ = transitions_of(batch)
         n_labelled = obs.shape[1]
-        if self._replay is not None:
-            labelled, others = (obs, action, next_obs), self._replay.at(self.step)
-            obs, action, next_obs = (
-                torch.cat(both, 1) for both in zip(labelled, others, strict=True)
-            )
+        others = None if self._replay is None else self._replay.at(self.step)
+        if others is not None:
+            obs, action = torch.cat([obs, others[0]], 1), torch.cat([action, others[1]], 1)
         obs_action = torch.cat([obs, action], -1)
 
         with torch.no_grad():
@@ -139,10 +137,10 @@ class IPL:
         value = self.value(obs).flatten(1)
         gap = expectile_loss(target_q - value, config.expectile)
         loss_v = by_seed(balanced, gap, n_labelled=n_labelled)
-        learning.descend(self.optimizers["value"], loss_v)
+        learning.descend(loss_v, self.optimizers["value"])
 
         with torch.no_grad():
-            next_value = self.value(next_obs).flatten(1)
+            value_now, next_value = self._values(batch.obs, others)
             if config.clip_targets:
                 limit = 1 / (config.regularization * (1 - config.discount))
                 next_value = next_value.clamp(-limit, limit)
@@ -154,15 +152,14 @@ class IPL:
         label, weight = (each.unsqueeze(1).expand_as(first) for each in (batch.label, batch.weight))
         loss_preference = by_seed(preference_loss, second - first, label, weight)
         loss_reward = config.regularization * by_seed(regularizer, reward, n_labelled=n_labelled)
-        learning.descend(self.optimizers["critic"], loss_preference + loss_reward)
 
-        with torch.no_grad():
-            advantage = target_q - self.value(obs).flatten(1)
-            settings = {"temperature": config.temperature, "limit": config.weight_limit}
-            weights = by_seed(advantage_weight, advantage, **settings)
+        advantage = target_q - value_now
+        settings = {"temperature": config.temperature, "limit": config.weight_limit}
+        weights = by_seed(advantage_weight, advantage, **settings)
         log_prob = self.actor.log_prob(self.actor(obs), action)
         loss_actor = -by_seed(balanced, weights * log_prob, n_labelled=n_labelled)
-        learning.descend(self.optimizers["actor"], loss_actor)
+        loss = loss_preference + loss_reward + loss_actor
+        learning.descend(loss, self.optimizers["critic"], self.optimizers["actor"])
         polyak_update(self.target, self.critic, config.polyak)
         self.step += 1
         accuracy = learning.label_accuracy((second - first).mean(1), batch.label, batch.weight)
@@ -171,6 +168,20 @@ class IPL:
             "regularizer": loss_reward.detach(), "actor_loss": loss_actor.detach(), "label_accuracy": accuracy,
             "advantage": advantage.mean(-1), "reward": reward.detach().flatten(1).mean(-1),
         }  # fmt: skip
+
+    def _values(
+        self, windows: Float[Tensor, "seeds 2 pairs steps obs"], others: Rows | None
+    ) -> tuple[Float[Tensor, "seeds transitions"], Float[Tensor, "seeds transitions"]]:
+        """Return V(s) and V(s') of all transitions; most states of a window are both, and V sees them once."""
+        of_states = self.value(windows.flatten(1, 3)).view(windows.shape[:-1])
+        value, next_value = of_states[..., :-1].flatten(1), of_states[..., 1:].flatten(1)
+        if others is None:
+            return value, next_value
+        obs, _, next_obs = others
+        return (
+            torch.cat([value, self.value(obs).flatten(1)], 1),
+            torch.cat([next_value, self.value(next_obs).flatten(1)], 1),
+        )
 
     def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
         """Return what the policy of one of the seeds does."""

@@ -169,13 +169,12 @@ class IQLCore:
         next_obs: Float[Tensor, "seeds rows obs"],
         step: int,
     ) -> dict[str, Float[Tensor, " seeds"]]:
-        """Take one gradient step on V, then on the actor, then on Q; return what they measured."""
+        """Take one gradient step on V and the actor, then on Q; return what they measured."""
         config, obs_action = self.config, torch.cat([obs, action], -1)
         with torch.no_grad():
             target_q = self.target(obs_action).squeeze(-1).amin(1)
         value = self.value(obs).flatten(1)
         loss_v = by_seed(value_loss, value, target_q, expectile=config.expectile)
-        learning.descend(self.optimizers["value"], loss_v)
 
         # With V as it was before its step, as in the official code.
         advantage = target_q - value.detach()
@@ -185,13 +184,13 @@ class IQLCore:
         if config.decay:
             rate = learning.cosine(config.learning_rate, step, self._steps)
             learning.set_learning_rate(self.optimizers["actor"], rate)
-        learning.descend(self.optimizers["actor"], loss_actor)
+        learning.descend(loss_v + loss_actor, self.optimizers["value"], self.optimizers["actor"])
 
         with torch.no_grad():
             next_value = self.value(next_obs).flatten(1)
         q = self.critic(obs_action).squeeze(-1)
         loss_q = by_seed(critic_loss, q, reward, next_value, discount=config.discount)
-        learning.descend(self.optimizers["critic"], loss_q)
+        learning.descend(loss_q, self.optimizers["critic"])
         polyak_update(self.target, self.critic, config.polyak)
         return {
             "value_loss": loss_v.detach(), "actor_loss": loss_actor.detach(), "critic_loss": loss_q.detach(),

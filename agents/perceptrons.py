@@ -1,6 +1,6 @@
 """Perceptrons as one node of autograd: their numbers stand in one array, their gradient is written by hand.
 
-A step of small networks is mostly what happens around the products: a node an operation, an array a result, an
+About half of a step of small networks is what happens around the products: a node an operation, an array a result, an
 optimiser that goes through a dozen parameters. Here results are written over what nobody needs any more, and nothing is
 computed that nobody asks for.
 """
@@ -46,7 +46,7 @@ class Shape:
     def layers_in(self, numbers: Float[Tensor, " numbers"]) -> list[Layer]:
         """Return the layers whose weights and biases stand in an array one after the other, as views of it.
 
-        A matrix lies with its longer side last: products of narrow layers are two to five times as fast then.
+        A matrix lies with its longer side last: products of narrow layers are two to six times as fast then.
         """
         n, pieces, layers = self.n_networks, iter(torch.split(numbers, self._sizes)), []
         for n_in, n_out in pairwise(self.widths):

@@ -122,7 +122,7 @@ class PIQL:
     ) -> dict[str, Float[Tensor, " seeds"]]:
         first, second = reward.sum(-1).unbind(1)
         loss = by_seed(preference_loss, second - first, batch.label, batch.weight)
-        learning.descend(self.optimizers["reward"], loss)
+        learning.descend(loss, self.optimizers["reward"])
         accuracy = learning.label_accuracy(second - first, batch.label, batch.weight)
         return {"reward_loss": loss.detach(), "label_accuracy": accuracy}
 

@@ -188,7 +188,10 @@ def test_speed_is_measured_with_equal_networks_and_batches(name: str) -> None:
     config = speed.Config(small=True, steps=1, repeats=1, warm_up=1, n_pairs=16, n_steps=20)
     steps = speed.contestants(name, config, speed.random_pairs(config))
     flops = {each: speed.flops_of(step) for each, step in steps.items()}
-    assert flops[speed.PUBLISHED] == pytest.approx(flops[speed.ONE], rel=0.02)
+    # IPL looks once at states that the published code looks at twice.
+    assert flops[speed.PUBLISHED] == pytest.approx(
+        flops[speed.ONE], rel=0.08 if name == "ipl" else 0.02
+    )
     assert flops[speed.FIVE] == 5 * flops[speed.ONE]
     found = speed.measure(config, steps)
     assert list(found) == [speed.PUBLISHED, speed.ONE, speed.FIVE, speed.MATMUL]

@@ -81,50 +81,18 @@ def by_seed(function: Callable[..., Tensor], *stacked: Tensor, **settings: Any) 
     return torch.cat(list(rows))
 
 
-def descend(loss: Float[Tensor, " seeds"], *optimizers: torch.optim.Adam) -> None:
+def descend(loss: Float[Tensor, " seeds"], *optimizers: torch.optim.Optimizer) -> None:
     """Take one step down the loss of every seed: their sum has the gradients that each would have alone.
 
     Args:
         loss: what is to fall; a sum of losses that share no weights goes down each of them.
         optimizers: those of the networks that it depends on and that learn from it.
     """
-    parameters = [each.param_groups[0]["params"] for each in optimizers]
-    gradients = iter(
-        torch.autograd.grad(loss.sum(), [each for some in parameters for each in some])
-    )
-    for optimizer, some in zip(optimizers, parameters, strict=True):
-        _adam_step(optimizer, [next(gradients) for _ in some])
-
-
-def _adam_step(optimizer: torch.optim.Adam, gradients: list[Tensor]) -> None:
-    """Take the step of `optimizer.step()`, by the same kernel.
-
-    What PyTorch looks after around it takes several times as long as the kernel, for small networks.
-    """
-    (group,) = optimizer.param_groups
-    parameters: list[Tensor] = group["params"]
-    moments = [optimizer.state[each] for each in parameters]
-    if not all(moments):
-        return _first_step(optimizer, gradients)
-    steps, first, second = (
-        [each[name] for each in moments] for name in ("step", "exp_avg", "exp_avg_sq")
-    )
-    beta1, beta2 = group["betas"]
-    no_maxima: list[Tensor] = []
-    with torch.no_grad():
-        torch._foreach_add_(steps, 1)
-        torch._fused_adam_(
-            parameters, gradients, first, second, no_maxima, steps, lr=group["lr"], beta1=beta1, beta2=beta2,
-            weight_decay=group["weight_decay"], eps=group["eps"], amsgrad=False, maximize=False,
-        )  # fmt: skip
-
-
-def _first_step(optimizer: torch.optim.Adam, gradients: list[Tensor]) -> None:
-    """Take a step by PyTorch's own hand, which makes the moments."""
-    for parameter, gradient in zip(optimizer.param_groups[0]["params"], gradients, strict=True):
-        parameter.grad = gradient
-    optimizer.step()
-    optimizer.zero_grad()
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    loss.sum().backward()  # type: ignore[no-untyped-call]
+    for optimizer in optimizers:
+        optimizer.step()
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

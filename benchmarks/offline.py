@@ -55,6 +55,9 @@ class Scale:
     iql_polyak: float = 0.05
     """Of IQL and P-IQL; ten times the published share. Values come down from a success step by step, as fast as the
     target critic moves: at the published 0.005, fifty steps of an episode need 10,000 of training."""
+    piql_temperature: float = 1.0
+    """Of P-IQL; three times the published one. What advantages a learned reward gives is noisy, and weights that follow
+    them so closely clone a few odd actions."""
     cpl_steps: int = 20_000
     """Of CPL and BC: they clone for two fifths of their steps, which takes thousands, and a step costs them little."""
     width: int = 128
@@ -75,8 +78,9 @@ class Scale:
         """Return the scale as a table says it."""
         return (
             f"{self.steps:,} gradient steps (CPL and BC: {self.cpl_steps:,}, IQL and P-IQL: {self.iql_steps:,}, whose "
-            f"target critics move by {self.iql_polyak:g}), networks of 2 x {self.width}, {self.pairs} pairs a batch "
-            f"(P-IQL and IPL: and 256 transitions without labels), learning rate {self.learning_rate:g}, 100 pairs of "
+            f"target critics move by {self.iql_polyak:g}; temperature of P-IQL {self.piql_temperature:g}), networks of "
+            f"2 x {self.width}, {self.pairs} pairs a batch (P-IQL and IPL: and 256 transitions without labels), learning "
+            f"rate {self.learning_rate:g}, 100 pairs of "
             f"50 steps, {self.episodes} episodes a seed every {self.evaluate_every:,} steps (CPL and BC: "
             f"{self.cpl_evaluate_every:,}, IQL and P-IQL: {self.iql_evaluate_every:,})"
         )
@@ -217,8 +221,9 @@ def settings(config: Config, each: Training) -> tuple[Any, Callable[[Any], Learn
     pairs = label_table(config, each.task, each.judge or "oracle")
     of_pairs = {**shared, "pairs": pairs, "trajectories": data}
     if each.method == "piql":
+        softer = replace(core, temperature=scale.piql_temperature)
         return piql.Config(
-            iql=core, reward_hidden=hidden, reward_steps=steps // 10, batch_size=scale.pairs, replay=data,
+            iql=softer, reward_hidden=hidden, reward_steps=steps // 10, batch_size=scale.pairs, replay=data,
             **of_pairs,
         ), piql.make  # fmt: skip
     if each.method == "ipl":

@@ -79,10 +79,10 @@ class Scale:
         return (
             f"{self.steps:,} gradient steps (CPL and BC: {self.cpl_steps:,}, IQL and P-IQL: {self.iql_steps:,}, whose "
             f"target critics move by {self.iql_polyak:g}; temperature of P-IQL {self.piql_temperature:g}), networks of "
-            f"2 x {self.width}, {self.pairs} pairs a batch (P-IQL and IPL: and 256 transitions without labels), learning "
-            f"rate {self.learning_rate:g}, 100 pairs of "
-            f"50 steps, {self.episodes} episodes a seed every {self.evaluate_every:,} steps (CPL and BC: "
-            f"{self.cpl_evaluate_every:,}, IQL and P-IQL: {self.iql_evaluate_every:,})"
+            f"2 x {self.width}, {self.pairs} pairs a batch (P-IQL and IPL: and 256 transitions without labels), "
+            f"learning rate {self.learning_rate:g}, 100 pairs of 50 steps, {self.episodes} episodes a seed "
+            f"every {self.evaluate_every:,} steps (CPL and BC: {self.cpl_evaluate_every:,}, IQL and P-IQL: "
+            f"{self.iql_evaluate_every:,})"
         )
 
 

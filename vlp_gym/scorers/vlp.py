@@ -66,7 +66,7 @@ class VLPScorer:
         self._check(clips)
         words = self._read(task.instruction)
         pixels = torch.from_numpy(np.ascontiguousarray(clips)).to(self._device)
-        # Features of all clips at once would leave a processor's cache, and cost as much as their convolutions.
+        # A block goes through the whole model before the next: features of all clips are never held at once.
         at_once = max(1, self._encoders.frames_at_once // self.n_frames)
         score = torch.cat([self._score(block, words) for block in torch.split(pixels, at_once)])
         scores: Float[np.ndarray, "clips 1"] = score.float().unsqueeze(1).cpu().numpy()

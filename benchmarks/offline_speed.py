@@ -2,8 +2,8 @@
 
 `python -m benchmarks.offline_speed` writes `results/offline_speed.json`. Equal networks, batches and dropout; all take
 turns in one process. The published structure: PyTorch's layers one network at a time, batches gathered by NumPy and
-copied every step, Adam as it comes, and every loss fetched as a number each step. What no code can get below is the
-arithmetic of the networks' products, so its share of the machine's matmul rate stands beside.
+copied every step, Adam as it comes, and every loss fetched as a number each step. What no code can get below are the
+networks' matrix products: they are measured alone, too, and their share of the machine's matmul rate stands beside.
 """
 
 import time
@@ -22,12 +22,14 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from agents import cpl, ipl, piql
+from benchmarks.bare_products import products_of
 from benchmarks.offline import Scale
 from benchmarks.schema import RESULTS, Record, write_records
 from vlp_gym.data.comparisons import Comparisons
 
 Step = Callable[[], Any]
 PUBLISHED, ONE, FIVE = "published structure, one seed", "ours, one seed", "ours, five seeds"
+BARE = {ONE: "products of one seed, nothing else", FIVE: "products of five seeds, nothing else"}
 MATMUL, MATMUL_SIDE = "matmul", 2_048
 
 
@@ -345,6 +347,7 @@ def main(config: Config) -> list[Record]:
     records = []
     for name in config.agents:
         found = contestants(name, config, random_pairs(config))
+        found |= {bare: products_of(found[each]) for each, bare in BARE.items()}
         flops = {each: flops_of(step) for each, step in found.items()}
         records += records_of(config, name, measure(config, found), flops)
         result = "offline_speed_small" if config.small else "offline_speed"

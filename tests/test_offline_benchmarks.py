@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from agents import cpl, ipl, offline, piql
 from benchmarks import offline as table
 from benchmarks import offline_speed as speed
 from benchmarks import paper
+from benchmarks.bare_products import products_of
 from benchmarks.schema import Record, read_records, write_records
 from tests.tiny_offline import make_trajectories
 from vlp_gym.data.trajectories import Trajectories
@@ -222,3 +224,26 @@ def test_published_networks_have_as_many_weights_as_ours() -> None:
     ours = agents[1].networks["critic"]
     assert sum(p.numel() for p in critic.parameters()) == sum(p.numel() for p in ours.parameters())
     assert critic(torch.zeros(3, 43)).shape == (2, 3)
+
+
+class Called(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        self.names.add(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_bare_products_are_those_of_a_step_and_no_other_operation() -> None:
+    config = speed.Config(small=True, n_pairs=20, n_steps=20)
+    steps = speed.contestants("piql", config, speed.random_pairs(config))
+    for step in steps.values():
+        bare = products_of(step)
+        assert speed.flops_of(bare) == speed.flops_of(step) > 0
+        with Called() as called:
+            bare()
+        assert called.names <= {"aten.mm.out", "aten.bmm.out"}

@@ -1,7 +1,8 @@
 """What the feedback of a long run keeps in memory, beside the replay buffer of Stable-Baselines3.
 
-`python -m benchmarks.memory` writes `results/memory.json`: an agent acts at random, is asked about, and its rewards are
-learned and written back, for a million steps; nothing but the agent's own training is left out.
+`python -m benchmarks.memory` writes `results/memory.json`: an agent acts, is asked about, and its rewards are learned
+and written back, for a million steps. Both agents, with feedback and without, train once an episode instead of once a
+step: what PyTorch's optimisers load at their first step is then in both.
 """
 
 import multiprocessing
@@ -66,11 +67,13 @@ def bytes_of_replay(agent: SAC) -> int:
 
 
 def make_agent(env: gym.Env[Any, Any], config: Config) -> SAC:
-    """Return an agent that never begins to train."""
+    """Return an agent that takes a gradient step an episode."""
     return SAC(
         "MlpPolicy",
         env,
-        learning_starts=config.steps + 1,
+        learning_starts=config.max_episode_steps // 2,
+        train_freq=config.max_episode_steps,
+        gradient_steps=1,
         buffer_size=config.steps,
         seed=config.seed,
         device="cpu",
@@ -81,7 +84,7 @@ def bytes_of_bare(config: Config) -> int:
     """Return what a process holds in which the agent lives on the simulator's reward, less its replay buffer."""
     torch.set_num_threads(config.threads)
     agent = make_agent(gym.make(f"vlp/{find_task(config.task).name}", reward="env"), config)
-    agent.learn(config.max_episode_steps)
+    agent.learn(2 * config.max_episode_steps)
     return resident_bytes() - bytes_of_replay(agent)
 
 

@@ -33,7 +33,7 @@ THEIRS = replace(
         first_session=10_000,
         query="disagreement",
         unsupervised=True,
-        ensemble=EnsembleConfig(normalize_obs=False),
+        ensemble=EnsembleConfig(normalize_obs=False, reward_norm="none"),
         fit=FitConfig(max_epochs=10, max_updates=None, steps_sampled=None),
     ),
     sac=SacConfig(depth=3, batch_size=512, explore_steps=0),

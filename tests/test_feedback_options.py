@@ -79,15 +79,16 @@ def test_before_the_first_fit_pre_training_pays_how_new_a_state_is() -> None:
     np.testing.assert_allclose(again / again[0], gaps / gaps[0], rtol=1e-4)
     run(loop, 39, 41)
     assert not loop.is_pretraining
-    assert np.abs(loop.rewards(states, np.zeros((39, 2), np.float32))).max() <= 1
+    actions = np.zeros((39, 2), np.float32)
+    np.testing.assert_array_equal(loop.rewards(states, actions), loop.ensemble(states, actions))
 
 
 def test_rune_adds_what_members_disagree_about_and_lets_it_fade() -> None:
     loop = make_loop(settings(explore_bonus=0.5, explore_decay=0.01))
     run(loop, 0, 41)
     episode = loop.recorder.episodes()[0]
-    members = loop.ensemble.per_member(episode.obs, episode.action)
-    expected = members.mean(0) + 0.5 * 0.99**41 * members.std(0)
+    paid = loop.ensemble(episode.obs, episode.action)
+    expected = paid + 0.5 * 0.99**41 * loop.ensemble.deviation(episode.obs, episode.action)
     np.testing.assert_allclose(loop.rewards(episode.obs, episode.action), expected, rtol=1e-5)
 
 

@@ -1,6 +1,7 @@
 """The preference loss and the reward ensemble."""
 
 import copy
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 from vlp_gym.errors import UnknownNameError
-from vlp_gym.reward.config import EnsembleConfig, FitConfig
+from vlp_gym.reward.config import REWARD_NORMS, EnsembleConfig, FitConfig
 from vlp_gym.reward.ensemble import Guesses, RewardEnsemble
 from vlp_gym.reward.learner import RewardLearner
 from vlp_gym.reward.loss import preference_loss
@@ -16,6 +17,8 @@ from vlp_gym.reward.network import outputs_of
 from vlp_gym.reward.preferences import Preferences
 
 SMALL = EnsembleConfig(members=3, width=16, depth=2)
+UNSCALED = replace(SMALL, reward_norm="none")
+"""Pays what the members say: rewards whose sums are log-odds."""
 
 
 def preferences_of(n_pairs: int = 60, steps: int = 12, seed: int = 0) -> Preferences:
@@ -191,7 +194,7 @@ def test_soft_labels_pull_the_probability_to_their_value() -> None:
     """An input that cannot tell the pairs apart must end at the mean label."""
     obs, action = np.zeros((40, 2, 1, 4), np.float32), np.zeros((40, 2, 1, 2), np.float32)
     action[:, 1] = 1
-    ensemble = RewardEnsemble(4, 2, SMALL)
+    ensemble = RewardEnsemble(4, 2, UNSCALED)
     label = np.full(40, 0.7, np.float32)
     ensemble.fit(
         Preferences(obs, action, label),
@@ -204,7 +207,7 @@ def test_soft_labels_pull_the_probability_to_their_value() -> None:
 def test_label_smoothing_softens_a_certain_label() -> None:
     preferences, rewards = preferences_of(50), []
     for smoothing in (0.0, 0.4):
-        ensemble = RewardEnsemble(4, 2, SMALL)
+        ensemble = RewardEnsemble(4, 2, UNSCALED)
         config = FitConfig(lr=3e-3, stop_accuracy=1.0, label_smoothing=smoothing)
         ensemble.fit(preferences, config)
         rewards.append(np.abs(ensemble(*rows_of(preferences))).mean())
@@ -214,7 +217,7 @@ def test_label_smoothing_softens_a_certain_label() -> None:
 def test_weight_decay_shrinks_weights() -> None:
     norms = []
     for decay in (0.0, 10.0):
-        ensemble = RewardEnsemble(4, 2, SMALL)
+        ensemble = RewardEnsemble(4, 2, UNSCALED)
         ensemble.fit(preferences_of(50), FitConfig(weight_decay=decay, stop_accuracy=1.0))
         norms.append(sum(float(each.detach().norm()) for each in ensemble.network.weights))
     assert norms[1] < norms[0]
@@ -237,12 +240,22 @@ def test_constant_and_tiny_numbers_do_no_harm() -> None:
 
 
 def test_zscore_pays_mean_0_and_deviation_1_over_the_labels() -> None:
-    config = EnsembleConfig(width=16, depth=2, reward_norm="zscore")
-    ensemble, preferences = RewardEnsemble(4, 2, config), preferences_of()
+    ensemble, preferences = RewardEnsemble(4, 2, SMALL), preferences_of()
     ensemble.fit(preferences, FitConfig(max_epochs=3))
     paid = ensemble(*rows_of(preferences))
     assert paid.dtype == np.float32
     assert paid.mean() == pytest.approx(0, abs=1e-3) and paid.std() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("norm", REWARD_NORMS)
+def test_members_are_as_far_apart_as_what_they_would_pay(norm: str) -> None:
+    ensemble = RewardEnsemble(4, 2, replace(SMALL, reward_norm=norm))
+    ensemble.fit(preferences_of(), FitConfig(max_epochs=3))
+    obs, action = rows_of(preferences_of(seed=1))
+    paid, mean = ensemble(obs, action), ensemble.per_member(obs, action).mean(0)
+    unit = np.ptp(paid) / np.ptp(mean)
+    apart = ensemble.per_member(obs, action).std(0) * unit
+    np.testing.assert_allclose(ensemble.deviation(obs, action), apart, rtol=1e-4)
 
 
 def test_one_seed_one_ensemble() -> None:
@@ -257,7 +270,7 @@ def test_one_seed_one_ensemble() -> None:
 
 @pytest.mark.parametrize("fits_before", [0, 1])
 def test_save_load_fit_equals_uninterrupted(fits_before: int) -> None:
-    config = EnsembleConfig(width=16, depth=2, reward_norm="zscore")
+    config = EnsembleConfig(width=16, depth=2)
     fit = FitConfig(max_epochs=3, batch=16, stop_accuracy=1.0)
     whole = RewardEnsemble(4, 2, config, seed=1)
     for _ in range(fits_before):

@@ -49,7 +49,8 @@ class FeedbackConfig:
     neighbours: int = 5
     """Which nearest neighbour tells how new a state is."""
     explore_bonus: float = 0.0
-    """RUNE: the deviation of the members, times this, is added to what a step is paid (RUNE: 0.05)."""
+    """RUNE: the deviation of the members, times this, is added to what a step is paid (RUNE: 0.05). Both in the unit
+    of `ensemble.reward_norm`."""
     explore_decay: float = 1e-5
     """Share of that bonus that is lost every env step (RUNE)."""
     unlabelled_per_query: int = 10

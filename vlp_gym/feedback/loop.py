@@ -141,9 +141,7 @@ class FeedbackLoop:
             reward = self.ensemble(obs, action)
             bonus = self.config.bonus_at(self.steps)
             # What the members say is asked again for RUNE only, which is off by default.
-            return (
-                reward + bonus * self.ensemble.per_member(obs, action).std(0) if bonus else reward
-            )
+            return reward + bonus * self.ensemble.deviation(obs, action) if bonus else reward
         if self.novelty is not None and len(self.novelty):
             return self.novelty(obs)
         return np.zeros(len(obs), np.float32)

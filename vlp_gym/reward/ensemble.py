@@ -99,6 +99,15 @@ class RewardEnsemble:
             blocks = [self._predict(block) for block in torch.split(inputs, ROWS)]
             return _array(torch.cat(blocks, -1))
 
+    def deviation(
+        self, obs: Float[np.ndarray, "steps obs"], action: Float[np.ndarray, "steps action"]
+    ) -> Float[np.ndarray, " steps"]:
+        """Return how far apart the members are about each step, float32, in the unit of what is paid (RUNE)."""
+        apart: NDArray[np.float32] = self.per_member(obs, action).std(0)
+        if self.config.reward_norm == "zscore":
+            apart = apart / np.float32(self._reward_spread)
+        return apart
+
     def _predict(self, inputs: Float[Tensor, "rows width"]) -> Float[Tensor, "members rows"]:
         rows = self._standardized(inputs.to(self.device))
         out: Tensor = self.network(rows.expand(self.config.members, *rows.shape))

@@ -25,6 +25,12 @@ class RewardLearner(Protocol):
         """Return what each member says, float32."""
         ...
 
+    def deviation(
+        self, obs: Float[np.ndarray, "steps obs"], action: Float[np.ndarray, "steps action"]
+    ) -> Float[np.ndarray, " steps"]:
+        """Return how far apart the members are about each step, float32, in the unit of the reward."""
+        ...
+
     def fit(
         self, preferences: Preferences, config: FitConfig, unlabelled: Preferences | None = None
     ) -> dict[str, float]:

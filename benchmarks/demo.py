@@ -1,7 +1,7 @@
 """The demo over seeds, from VLP's labels, the oracle's and the simulator's own reward.
 
 `python -m benchmarks.demo` writes `results/demo.json` and `results/demo.png`. Finished runs are kept, a
-stopped one goes on from its checkpoint, so it can be called until it is done.
+stopped one goes on from its checkpoint, so it can be called until it is done; `--methods vlp --seeds 0` does a part.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from pathlib import Path
 import tyro
 
 from agents import pebble
-from benchmarks.pebble_runs import NAMES, draw_success, record_of, settings
-from benchmarks.schema import RESULTS, Record, write_records
+from benchmarks.pebble_runs import NAMES, draw_success, record_of, scale_of, settings
+from benchmarks.schema import RESULTS, Record, with_earlier, write_records
 from vlp_gym.atomic import atomic_path
 
 
@@ -22,7 +22,7 @@ class Config:
 
     base: pebble.Config = field(default_factory=lambda: pebble.DEMO)
     """The run; its labeler, reward, seed and folder are set here."""
-    methods: tuple[str, ...] = ("vlp", "oracle", "env")
+    methods: tuple[str, ...] = tuple(NAMES)
     seeds: tuple[int, ...] = (0, 1, 2)
     runs: Path = Path("runs/demo")
     """Where the runs are kept."""
@@ -31,15 +31,20 @@ class Config:
 
 
 def compare(config: Config) -> list[Record]:
-    """Run what is missing and write what has been measured, after every run."""
+    """Run what is missing; write, after every run, what there is, and what the file already has of other runs."""
+    done: list[Record] = []
     records: list[Record] = []
-    order = [NAMES[method] for method in config.methods]
+    order, scale = list(NAMES.values()), scale_of(config.base)
     # Seeds outside: after the first third of the time every method has one.
     for seed in config.seeds:
         for method in config.methods:
             folder = config.runs / f"{method}-seed{seed}"
-            records.append(record_of(settings(config.base, method, seed, folder), folder))
-            records.sort(key=lambda record: order.index(record.method))
+            done.append(record_of(settings(config.base, method, seed, folder), folder))
+            known = with_earlier("demo", done, config.results)
+            records = [
+                each for each in known if (each.task, each.scale) == (config.base.task, scale)
+            ]
+            records.sort(key=lambda record: (order.index(record.method), record.seed or 0))
             write_records("demo", records, config.results)
     draw(config, records)
     return records

@@ -169,6 +169,14 @@ def test_feedback_is_no_setting_of_an_agent_that_the_simulator_pays(compared: de
         demo.compare(other)
 
 
+def test_parts_of_the_demo_add_up(compared: demo.Config, tmp_path: Path) -> None:
+    both = demo.compare(compared)
+    elsewhere = replace(compared, methods=("env",), runs=tmp_path / "runs")
+    again = demo.compare(elsewhere)
+    assert [record.method for record in again] == [record.method for record in both]
+    assert again[0] == both[0] and again[1].seconds != both[1].seconds
+
+
 def test_runs_are_found_again_by_another_path(
     compared: demo.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:

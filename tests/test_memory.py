@@ -25,7 +25,7 @@ def test_memory_is_told_along_the_run(tmp_path: Path) -> None:
 
 
 def test_rows_that_were_not_written_are_in_no_memory() -> None:
-    config = memory.Config(steps=1_000)
+    config = memory.Config(steps=1_000, max_episode_steps=100)
     agent = memory.make_agent(gym.make("Pendulum-v1"), config)
     assert memory.bytes_of_replay(agent) == 0
     agent.learn(100)

@@ -171,10 +171,13 @@ def test_feedback_is_no_setting_of_an_agent_that_the_simulator_pays(compared: de
 
 def test_parts_of_the_demo_add_up(compared: demo.Config, tmp_path: Path) -> None:
     both = demo.compare(compared)
-    elsewhere = replace(compared, methods=("env",), runs=tmp_path / "runs")
-    again = demo.compare(elsewhere)
-    assert [record.method for record in again] == [record.method for record in both]
-    assert again[0] == both[0] and again[1].seconds != both[1].seconds
+    write_records("demo", both, tmp_path)
+    runs = tmp_path / "runs"
+    again = demo.compare(
+        replace(compared, methods=("env",), seeds=(4,), runs=runs, results=tmp_path)
+    )
+    assert again[:2] == both
+    assert [(each.method, each.seed) for each in again[2:]] == [(NAMES["env"], 4)]
 
 
 def test_runs_are_found_again_by_another_path(

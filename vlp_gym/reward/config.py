@@ -24,8 +24,8 @@ class EnsembleConfig:
     reward_norm: str = "zscore"
     """What is paid. "none": the mean of the members, in [-1, 1], as PEBBLE does. "zscore" (ours): the
     same shifted and scaled to mean 0 and deviation 1 over the labelled segments after each fit.
-    Labels fix a reward only up to a shift, and soft ones keep it small: 0.03 a step from VLP's, far
-    below the entropy bonus that SAC starts with and takes half of a short run to let go of."""
+    Labels fix a reward only up to a shift, and soft ones keep it small: far below the entropy bonus
+    that SAC starts with and takes half of a short run to let go of."""
 
     def __post_init__(self) -> None:
         """Refuse a shape that no network has."""

@@ -60,7 +60,7 @@ class Config:
     """A preference model of your own; None: the bundled one. Of another scorer its official file, or "bundled"."""
     settings: tuple[str, ...] = ()
     """Settings of the scorer, NAME=VALUE each, such as alpha=0.5."""
-    steps: int = 15_000
+    steps: int = 10_000
     """Environment steps, of all envs together."""
     n_envs: int = 1
     """Envs side by side, with one feedback loop."""
@@ -69,10 +69,10 @@ class Config:
     max_episode_steps: int = 150
     """Steps of an episode; scripted experts succeed within 150 in every task."""
     seed: int = 0
-    feedback: FeedbackConfig = FeedbackConfig(1_200, queries_per_session=80, session_every=1_000)
+    feedback: FeedbackConfig = FeedbackConfig(800, queries_per_session=80, session_every=1_000)
     """Ours: a run of minutes asks early and often, and a scorer's labels cost little."""
     sac: SacConfig = field(default_factory=SacConfig)
-    evaluate_every: int = 1_500
+    evaluate_every: int = 1_000
     """Steps between evaluations."""
     evaluation_episodes: int = 5
     """Episodes of an evaluation on the way."""

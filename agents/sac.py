@@ -1,4 +1,4 @@
-"""SAC of Stable-Baselines3: its settings, and an untrained agent of them."""
+"""SAC of Stable-Baselines3: its settings, a policy that averages, and an untrained agent of them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3 import SAC
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.sac.policies import SACPolicy
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.exploration import fading_noise
 
@@ -36,6 +40,9 @@ class SacConfig:
     """Entropy coefficient at the start (BPref); it is learned from there."""
     target_entropy: float | None = None
     """Entropy that the coefficient keeps up; None: minus the number of action dimensions."""
+    actor_average: float = 1e-3
+    """Share of the actor that moves into an average of its weights each gradient step (ours). The average is what is
+    evaluated: under a reward that keeps changing the latest weights are good by turns. 0: no average."""
     buffer_size: int = 1_000_000
     """Transitions that the replay buffer keeps."""
     explore_steps: int = 6_000
@@ -48,12 +55,42 @@ class SacConfig:
     """Draws new noise after so many steps within `train_freq`; -1: never."""
 
     def __post_init__(self) -> None:
-        """Refuse lasting noise that does not last."""
+        """Refuse lasting noise that does not last, and an average of nothing."""
+        if not 0 <= self.actor_average <= 1:
+            raise ValueError(f"actor_average is a share, in [0, 1]; got {self.actor_average}")
         if self.use_sde and self.train_freq == 1:
             raise ValueError(
                 "use_sde draws new noise before every training, and train_freq=1 trains after every "
                 "step; set train_freq and gradient_steps to 8, for instance"
             )
+
+
+class AveragedPolicy(SACPolicy):
+    """SAC's policy whose deterministic actions come from a moving average of the actor's weights.
+
+    It explores and learns with the weights themselves. The average is saved and loaded with them.
+
+    Args:
+        args: as of `SACPolicy`.
+        average: share of the actor that moves into the average each gradient step, in (0, 1].
+        kwargs: as of `SACPolicy`.
+    """
+
+    def __init__(self, *args: Any, average: float, **kwargs: Any) -> None:
+        self._share = average
+        super().__init__(*args, **kwargs)
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        super()._build(lr_schedule)
+        follow = get_ema_multi_avg_fn(1 - self._share)  # type: ignore[no-untyped-call]
+        average = self.average = AveragedModel(self.actor, multi_avg_fn=follow)
+        actor = self.actor
+        self.actor.optimizer.register_step_post_hook(lambda *_: average.update_parameters(actor))
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        actor = self.average.module if deterministic else self.actor
+        action: Tensor = actor(observation, deterministic)
+        return action
 
 
 def make_sac(
@@ -67,8 +104,9 @@ def make_sac(
         noise = fading_noise(
             n_envs, n_actions, sac.explore_steps // n_envs, sac.explore_memory, seed
         )
+    averaged = {"average": sac.actor_average} if sac.actor_average else {}
     return SAC(
-        "MlpPolicy",
+        AveragedPolicy if averaged else "MlpPolicy",
         env,
         learning_rate=sac.learning_rate,
         buffer_size=min(sac.buffer_size, steps),
@@ -86,6 +124,7 @@ def make_sac(
         policy_kwargs={
             "net_arch": [sac.width] * sac.depth,
             "optimizer_kwargs": {"fused": True},  # the same Adam in fewer calls
+            **averaged,
         },
         seed=seed,
         device=device,

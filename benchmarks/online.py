@@ -34,9 +34,9 @@ from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.tasks.splits import find_split
 
 FIVE = find_split("paper").test
-SCHEDULE = FeedbackConfig(1_000, queries_per_session=50, session_every=1_500)
+SCHEDULE = FeedbackConfig(1_000, queries_per_session=50, session_every=750)
 SHARES = ("success before", "success after", "success at the last step")
-BASE = replace(pebble.DEMO, steps=60_000, feedback=SCHEDULE, evaluate_every=3_000)
+BASE = replace(pebble.DEMO, steps=30_000, feedback=SCHEDULE, evaluate_every=1_500)
 """The last half of the steps has no new labels: a reward that stands still, and a policy that can settle."""
 
 

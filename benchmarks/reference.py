@@ -2,9 +2,9 @@
 
 `python -m benchmarks.reference` writes `results/reference.json` from all runs that are finished; stopped ones go on.
 B-Pref's settings are those of its Meta-World scripts (three layers, batches of 512, pre-training by state entropy up to
-step 10,000, ten passes over all steps of all labels, raw observations, no lasting exploration noise). What differs from
-its code all the same: Stable-Baselines3's SAC moves the target every step, learns the temperature at 3e-4, and resets
-are Gymnasium's.
+step 10,000, ten passes over all steps of all labels, raw observations, no lasting exploration noise, no average of the
+actor). What differs from its code all the same: Stable-Baselines3's SAC moves the target every step, learns the
+temperature at 3e-4, and resets are Gymnasium's.
 """
 
 from dataclasses import dataclass, field, replace
@@ -36,7 +36,7 @@ THEIRS = replace(
         ensemble=EnsembleConfig(normalize_obs=False, reward_norm="none"),
         fit=FitConfig(max_epochs=10, max_updates=None, steps_sampled=None),
     ),
-    sac=SacConfig(depth=3, batch_size=512, explore_steps=0),
+    sac=SacConfig(depth=3, batch_size=512, explore_steps=0, actor_average=0.0),
 )
 METHODS = {"our settings": OURS, "B-Pref's settings": THEIRS}
 

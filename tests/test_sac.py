@@ -1,0 +1,87 @@
+"""The averaged actor of our SAC: what it averages, who acts by it, and that it survives a save."""
+
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import SAC
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
+
+from agents.sac import AveragedPolicy, SacConfig, make_sac
+from tests.helpers import ToyReach
+
+SMALL = SacConfig(width=8, learning_starts=20, batch_size=8, explore_steps=0, actor_average=0.1)
+
+
+def trained(
+    config: SacConfig = SMALL, steps: int = 60, callback: BaseCallback | None = None
+) -> SAC:
+    agent = make_sac(config, toy(), 100, seed=0, device="cpu")
+    return agent.learn(steps, callback)
+
+
+def toy() -> gym.Env:
+    return gym.wrappers.TimeLimit(ToyReach(), 20)
+
+
+def weights_of(actor: torch.nn.Module) -> Tensor:
+    return torch.nn.utils.parameters_to_vector(actor.parameters()).detach().clone()
+
+
+class Weights(BaseCallback):
+    """Keeps the weights of the actor after every env step; those of a step are seen at the next one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Tensor] = []
+
+    def _on_step(self) -> bool:
+        self.seen.append(weights_of(self.model.actor))
+        return True
+
+
+def test_the_average_follows_the_actor_as_an_exponential_moving_average() -> None:
+    history = Weights()
+    agent = trained(callback=history)
+    # Updates follow steps 21 to 60; a callback sees what the step before it left.
+    of_updates = [*history.seen[21:], weights_of(agent.actor)]
+    assert not torch.equal(of_updates[0], of_updates[-1])
+    expected = of_updates[0]
+    for weights in of_updates[1:]:
+        expected = 0.9 * expected + 0.1 * weights
+    torch.testing.assert_close(weights_of(agent.policy.average.module), expected)
+
+
+def test_only_deterministic_actions_come_from_the_average() -> None:
+    agent, obs = trained(), np.full((1, *toy().observation_space.shape), 0.3, np.float32)
+    with torch.no_grad():
+        for weight in agent.policy.average.parameters():
+            weight.zero_()
+    np.testing.assert_array_equal(agent.predict(obs, deterministic=True)[0], 0)
+    assert np.abs(agent.predict(obs)[0]).max() > 0
+
+
+def test_learning_does_not_know_the_average() -> None:
+    averaged, plain = trained(), trained(SacConfig(**{**vars(SMALL), "actor_average": 0.0}))
+    assert not isinstance(plain.policy, AveragedPolicy)
+    torch.testing.assert_close(weights_of(averaged.actor), weights_of(plain.actor), rtol=0, atol=0)
+
+
+def test_a_saved_average_goes_on(tmp_path: Path) -> None:
+    agent = trained()
+    agent.save(tmp_path / "agent.zip")
+    loaded = SAC.load(tmp_path / "agent.zip", env=toy())
+    average = weights_of(loaded.policy.average.module)
+    torch.testing.assert_close(average, weights_of(agent.policy.average.module), rtol=0, atol=0)
+    assert not torch.equal(average, weights_of(loaded.actor))
+    loaded.learn(40)
+    assert not torch.equal(average, weights_of(loaded.policy.average.module))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_an_average_of_no_share_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=r"a share, in \[0, 1\]"):
+        SacConfig(actor_average=share)

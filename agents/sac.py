@@ -5,12 +5,13 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from stable_baselines3 import SAC
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.sac.policies import SACPolicy
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from agents.exploration import fading_noise
 
@@ -82,13 +83,18 @@ class AveragedPolicy(SACPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        follow = get_ema_multi_avg_fn(1 - self._share)  # type: ignore[no-untyped-call]
-        average = self.average = AveragedModel(self.actor, multi_avg_fn=follow)
-        actor = self.actor
-        self.actor.optimizer.register_step_post_hook(lambda *_: average.update_parameters(actor))
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # first weights that nobody sees draw no numbers of the run
+            self.average = self.make_actor().requires_grad_(False)
+        self.average.load_state_dict(self.actor.state_dict())
+        self.actor.optimizer.register_step_post_hook(lambda *_: self._follow())
+
+    def _follow(self) -> None:
+        polyak_update(self.actor.parameters(), self.average.parameters(), self._share)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        actor = self.average.module if deterministic else self.actor
+        actor = self.average if deterministic else self.actor
         action: Tensor = actor(observation, deterministic)
         return action
 

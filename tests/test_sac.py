@@ -46,13 +46,13 @@ class Weights(BaseCallback):
 def test_the_average_follows_the_actor_as_an_exponential_moving_average() -> None:
     history = Weights()
     agent = trained(callback=history)
-    # Updates follow steps 21 to 60; a callback sees what the step before it left.
-    of_updates = [*history.seen[21:], weights_of(agent.actor)]
+    # Updates begin after step 21; a callback sees what the step before it left.
+    of_updates = [*history.seen[20:], weights_of(agent.actor)]
     assert not torch.equal(of_updates[0], of_updates[-1])
     expected = of_updates[0]
     for weights in of_updates[1:]:
         expected = 0.9 * expected + 0.1 * weights
-    torch.testing.assert_close(weights_of(agent.policy.average.module), expected)
+    torch.testing.assert_close(weights_of(agent.policy.average), expected)
 
 
 def test_only_deterministic_actions_come_from_the_average() -> None:
@@ -74,11 +74,11 @@ def test_a_saved_average_goes_on(tmp_path: Path) -> None:
     agent = trained()
     agent.save(tmp_path / "agent.zip")
     loaded = SAC.load(tmp_path / "agent.zip", env=toy())
-    average = weights_of(loaded.policy.average.module)
-    torch.testing.assert_close(average, weights_of(agent.policy.average.module), rtol=0, atol=0)
+    average = weights_of(loaded.policy.average)
+    torch.testing.assert_close(average, weights_of(agent.policy.average), rtol=0, atol=0)
     assert not torch.equal(average, weights_of(loaded.actor))
     loaded.learn(40)
-    assert not torch.equal(average, weights_of(loaded.policy.average.module))
+    assert not torch.equal(average, weights_of(loaded.policy.average))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5])

@@ -164,7 +164,7 @@ class IPL:
         value, trace = self.value.traced(obs)
         loss_v, of_value = value_loss(value.flatten(1), target_q, share, config.expectile)
         self.value.set_gradient(trace, of_value.view_as(value))
-        self.optimizers["value"].step()
+        learning.adam_step(self.optimizers["value"])
 
         value_now, next_value = self._values(batch.obs, others)
         if config.clip_targets:
@@ -181,13 +181,13 @@ class IPL:
         of_segments = torch.stack([-of_logit, of_logit], 2).unsqueeze(-1)
         of_reward[..., :n_labelled].view(of_steps).add_(of_segments)
         self.critic.set_gradient(trace, of_reward.view_as(q))
-        self.optimizers["critic"].step()
+        learning.adam_step(self.optimizers["critic"])
 
         advantage = target_q - value_now
         settings = {"temperature": config.temperature, "limit": config.weight_limit}
         weights = by_seed(advantage_weight, advantage, **settings)
         loss_actor = self.actor.clone(obs, action, weights * share)
-        self.optimizers["actor"].step()
+        learning.adam_step(self.optimizers["actor"])
         polyak_update(self.target, self.critic, config.polyak)
         self.step += 1
         accuracy = learning.label_accuracy((second - first).mean(1), batch.label, batch.weight)

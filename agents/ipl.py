@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from agents import learning, offline
-from agents.iql import advantage_weight, expectile_loss
+from agents.iql import advantage_weight, asymmetry
 from agents.learning import by_seed
 from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
 from agents.offline_options import PairOptions, read_pairs, read_replay
 from agents.pair_batches import PairSampler, ReplaySampler, Rows, transitions_of
-from agents.piql import preference_loss
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.data.transitions import Transitions
 from vlp_gym.models.device import resolve_device
@@ -66,24 +66,51 @@ def implied_reward(
     return q - discount * next_value.unsqueeze(1)
 
 
-def regularizer(
-    reward: Float[Tensor, "seeds members rows"], n_labelled: int
-) -> Float[Tensor, " seeds"]:
-    """Return the mean squared implied reward (IPL eq. 7); with replay, the mean of both sources' means.
+def shares(n_labelled: int, obs: Float[Tensor, "seeds rows obs"]) -> Float[Tensor, " rows"]:
+    """Return what every row counts: all of the pairs together as much as all of a replay, if there is one.
 
     Args:
-        reward: implied rewards; the first `n_labelled` rows are of the pairs, the others of the replay.
-        n_labelled: see above.
+        n_labelled: the first so many rows are of the pairs, the others of the replay.
+        obs: observations of the rows.
     """
-    return balanced(torch.square(reward).mean(1), n_labelled)
+    n_others = obs.shape[1] - n_labelled
+    share = obs.new_full((obs.shape[1],), (0.5 if n_others else 1.0) / n_labelled)
+    if n_others:
+        share[n_labelled:] = 0.5 / n_others
+    return share
 
 
-def balanced(each: Float[Tensor, "seeds rows"], n_labelled: int) -> Float[Tensor, " seeds"]:
-    """Return the mean over the rows of the pairs, averaged with that over the rows of a replay if there is one."""
-    labelled = each[:, :n_labelled].mean(-1)
-    if n_labelled == each.shape[1]:
-        return labelled
-    return 0.5 * labelled + 0.5 * each[:, n_labelled:].mean(-1)
+def value_loss(
+    value: Float[Tensor, "seeds rows"],
+    target_q: Float[Tensor, "seeds rows"],
+    share: Float[Tensor, " rows"],
+    expectile: float,
+) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds rows"]]:
+    """Return the loss of V (IQL eq. 5), and its gradient by V."""
+    gap = target_q - value
+    pull = asymmetry(gap, expectile) * share * gap
+    return (pull * gap).sum(-1), -2 * pull
+
+
+def regularizer(
+    reward: Float[Tensor, "seeds members rows"], share: Float[Tensor, " rows"]
+) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds members rows"]]:
+    """Return the mean squared implied reward (IPL eq. 7), and its gradient."""
+    pull = reward * (share / reward.shape[1])
+    return (pull * reward).flatten(1).sum(-1), 2 * pull
+
+
+def preference(
+    logit: Float[Tensor, "seeds members pairs"],
+    label: Float[Tensor, "seeds pairs"],
+    weight: Float[Tensor, "seeds pairs"],
+) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds members pairs"]]:
+    """Return P-IQL's `preference_loss`, mean over members too, and its gradient."""
+    total = weight.sum(-1, keepdim=True) * logit.shape[1]
+    share = (weight / torch.where(total > 0, total, 1.0)).unsqueeze(1)
+    label = label.unsqueeze(1).expand_as(logit)
+    each = by_seed(binary_cross_entropy_with_logits, logit, label, reduction="none")
+    return (each * share).sum((1, 2)), (by_seed(torch.sigmoid, logit) - label) * share
 
 
 class IPL:
@@ -122,6 +149,7 @@ class IPL:
             size = config.replay_batch_size
             self._replay = ReplaySampler(replay, data, config.seeds, size, self.device)
 
+    @torch.no_grad()
     def update(self) -> dict[str, Float[Tensor, " seeds"]]:
         """Take one step on V, then on Q and the actor; return what they measured."""
         config, batch = self.config, self._pairs.at(self.step)
@@ -130,43 +158,43 @@ class IPL:
         others = None if self._replay is None else self._replay.at(self.step)
         if others is not None:
             obs, action = torch.cat([obs, others[0]], 1), torch.cat([action, others[1]], 1)
-        obs_action = torch.cat([obs, action], -1)
+        obs_action, share = torch.cat([obs, action], -1), shares(n_labelled, obs)
 
-        with torch.no_grad():
-            target_q = self.target(obs_action).squeeze(-1).amin(1)
-        value = self.value(obs).flatten(1)
-        gap = expectile_loss(target_q - value, config.expectile)
-        loss_v = by_seed(balanced, gap, n_labelled=n_labelled)
-        learning.descend(loss_v, self.optimizers["value"])
+        target_q = self.target(obs_action).squeeze(-1).amin(1)
+        value, trace = self.value.traced(obs)
+        loss_v, of_value = value_loss(value.flatten(1), target_q, share, config.expectile)
+        self.value.set_gradient(trace, of_value.view_as(value))
+        learning.adam_step(self.optimizers["value"])
 
-        with torch.no_grad():
-            value_now, next_value = self._values(batch.obs, others)
-            if config.clip_targets:
-                limit = 1 / (config.regularization * (1 - config.discount))
-                next_value = next_value.clamp(-limit, limit)
-        q = self.critic(obs_action).squeeze(-1)
-        reward = implied_reward(q, next_value, config.discount)
+        value_now, next_value = self._values(batch.obs, others)
+        if config.clip_targets:
+            limit = 1 / (config.regularization * (1 - config.discount))
+            next_value = next_value.clamp(-limit, limit)
+        q, trace = self.critic.traced(obs_action)
+        reward = implied_reward(q.squeeze(-1), next_value, config.discount)
+        loss_reward, of_reward = regularizer(reward, share)
         # Axes: seed, member, first or second, pair, step.
-        of_step = reward[..., :n_labelled].view(*reward.shape[:2], 2, batch.label.shape[1], -1)
-        first, second = of_step.sum(-1).unbind(2)
-        label, weight = (each.unsqueeze(1).expand_as(first) for each in (batch.label, batch.weight))
-        loss_preference = by_seed(preference_loss, second - first, label, weight)
-        loss_reward = config.regularization * by_seed(regularizer, reward, n_labelled=n_labelled)
+        of_steps = (*reward.shape[:2], 2, batch.label.shape[1], -1)
+        first, second = reward[..., :n_labelled].view(of_steps).sum(-1).unbind(2)
+        loss_preference, of_logit = preference(second - first, batch.label, batch.weight)
+        of_reward *= config.regularization
+        of_segments = torch.stack([-of_logit, of_logit], 2).unsqueeze(-1)
+        of_reward[..., :n_labelled].view(of_steps).add_(of_segments)
+        self.critic.set_gradient(trace, of_reward.view_as(q))
+        learning.adam_step(self.optimizers["critic"])
 
         advantage = target_q - value_now
         settings = {"temperature": config.temperature, "limit": config.weight_limit}
         weights = by_seed(advantage_weight, advantage, **settings)
-        log_prob = self.actor.log_prob(self.actor(obs), action)
-        loss_actor = -by_seed(balanced, weights * log_prob, n_labelled=n_labelled)
-        loss = loss_preference + loss_reward + loss_actor
-        learning.descend(loss, self.optimizers["critic"], self.optimizers["actor"])
+        loss_actor = self.actor.clone(obs, action, weights * share)
+        learning.adam_step(self.optimizers["actor"])
         polyak_update(self.target, self.critic, config.polyak)
         self.step += 1
         accuracy = learning.label_accuracy((second - first).mean(1), batch.label, batch.weight)
         return {
-            "value_loss": loss_v.detach(), "preference_loss": loss_preference.detach(),
-            "regularizer": loss_reward.detach(), "actor_loss": loss_actor.detach(), "label_accuracy": accuracy,
-            "advantage": advantage.mean(-1), "reward": reward.detach().flatten(1).mean(-1),
+            "value_loss": loss_v, "preference_loss": loss_preference,
+            "regularizer": config.regularization * loss_reward, "actor_loss": loss_actor, "label_accuracy": accuracy,
+            "advantage": advantage.mean(-1), "reward": reward.flatten(1).mean(-1),
         }  # fmt: skip
 
     def _values(

@@ -73,7 +73,12 @@ class Config(Options):
 
 def expectile_loss(gap: Float[Tensor, "*rows"], expectile: float) -> Float[Tensor, "*rows"]:
     """Return |expectile - 1(gap < 0)| gap^2 of every row (IQL eq. 5), of the gap target - prediction."""
-    return torch.abs(expectile - (gap < 0).to(gap.dtype)) * torch.square(gap)
+    return asymmetry(gap, expectile) * torch.square(gap)
+
+
+def asymmetry(gap: Float[Tensor, "*rows"], expectile: float) -> Float[Tensor, "*rows"]:
+    """Return |expectile - 1(gap < 0)| of every row."""
+    return torch.abs(expectile - (gap < 0).to(gap.dtype))
 
 
 def value_loss(

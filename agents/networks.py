@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from agents.draws import Dropout, torch_generator
 from agents.learning import by_seed
-from agents.perceptrons import Layer, Perceptrons, Shape, of_networks, outputs
+from agents.perceptrons import Layer, Perceptrons, Shape, Trace, of_networks, outputs, traced
 
 ActorKind = Literal["deterministic", "gaussian"]
 
@@ -48,6 +48,8 @@ class StackedMLP(nn.Module):
         self._shape = Shape(len(draws), tuple(widths))
         self._seen: list[Layer] = []
         self._seen_at = 0
+        self._gradients: list[Layer] = []
+        self._gradients_at = 0
         self.numbers = nn.Parameter(torch.zeros(len(self._shape)))
         for (weight, _), n_in_out in zip(self._layers(), pairwise(widths), strict=True):
             for matrix, each in zip(weight, draws, strict=True):
@@ -76,6 +78,27 @@ class StackedMLP(nn.Module):
         else:
             out = outputs(layers, seen, masks)
         return out.view(len(inputs), members, *out.shape[1:])
+
+    def traced(
+        self, inputs: Float[Tensor, "seeds rows width_in"]
+    ) -> tuple[Float[Tensor, "seeds members rows width_out"], Trace]:
+        """Return every member's outputs, and what `set_gradient` wants; without autograd, nothing left out."""
+        members = self._members
+        seen = inputs if members == 1 else inputs.repeat_interleave(members, 0)
+        out, trace = traced(self._layers(), seen)
+        return out.view(len(inputs), members, *out.shape[1:]), trace
+
+    def set_gradient(
+        self, trace: Trace, of_outputs: Float[Tensor, "seeds members rows width_out"]
+    ) -> None:
+        """Set the gradient that an optimiser goes down, by that of the outputs."""
+        grad = self.numbers.grad
+        if grad is None:
+            grad = self.numbers.grad = torch.empty_like(self.numbers)
+        if self._gradients_at != grad.data_ptr():
+            self._gradients_at = grad.data_ptr()
+            self._gradients = self._shape.layers_in(grad)
+        trace.write_gradients(self._gradients, of_outputs.flatten(0, 1))
 
     def of_seed(
         self, inputs: Float[Tensor, "rows width_in"], seed: int
@@ -155,6 +178,31 @@ class Actor(nn.Module):
         log_std = self.log_std.clamp(*LOG_STD_RANGE)
         gap = (action - mean) / by_seed(torch.exp, log_std)
         return -(0.5 * torch.square(gap) + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def clone(
+        self,
+        obs: Float[Tensor, "seeds rows obs"],
+        action: Float[Tensor, "seeds rows action"],
+        weight: Float[Tensor, "seeds rows"],
+    ) -> Float[Tensor, " seeds"]:
+        """Return the loss -sum(weight log pi(a|s)), and set its gradient; without autograd and dropout."""
+        sums, trace = self.body.traced(obs)
+        mean = by_seed(torch.tanh, sums.squeeze(1))
+        gap, weight = action - mean, weight.unsqueeze(-1)
+        if self.log_std is None:
+            pull = 2 * gap
+            loss = weight * torch.square(gap)
+        else:
+            low, high = LOG_STD_RANGE
+            log_std = self.log_std.clamp(low, high)
+            pull = gap * by_seed(torch.exp, -2 * log_std)
+            misfit = gap * pull
+            loss = weight * (0.5 * misfit + log_std + 0.5 * math.log(2 * math.pi))
+            within = (low < self.log_std) & (self.log_std < high)
+            self.log_std.grad = (weight * (1 - misfit)).sum(1, keepdim=True) * within
+        of_sums = weight * pull * (torch.square(mean) - 1)
+        self.body.set_gradient(trace, of_sums.unsqueeze(1))
+        return loss.sum((1, 2))
 
 
 def _orthogonal(n_in: int, n_out: int, generator: torch.Generator) -> Float[Tensor, "n_in n_out"]:

@@ -161,6 +161,58 @@ def _joined(of_groups: Sequence[Tensor]) -> Tensor:
     return of_groups[0] if len(of_groups) == 1 else torch.cat(list(of_groups))
 
 
+@dataclass(frozen=True)
+class Trace:
+    """What the layers saw on the way to the outputs: what a gradient follows from."""
+
+    layers: Sequence[Layer]
+    groups: Sequence[slice]
+    below: Sequence[Sequence[Float[Tensor, "networks rows _"]]]
+    mask_scale: float
+
+    def write_gradients(
+        self,
+        gradients: Sequence[Layer],
+        of_outputs: Float[Tensor, "networks rows width_out"],
+        of_inputs: Float[Tensor, "networks rows width_in"] | None = None,
+    ) -> None:
+        """Write the gradients of weights and biases.
+
+        Args:
+            gradients: where they go.
+            of_outputs: the gradient of the outputs.
+            of_inputs: where that of the inputs goes; None: nobody wants it.
+        """
+        for each, below in zip(self.groups, self.below, strict=True):
+            written, layers = (of_networks(all_of, each) for all_of in (gradients, self.layers))
+            of_sums = write_gradients(written, layers, below, of_outputs[each], self.mask_scale)
+            if of_inputs is not None:
+                torch.bmm(of_sums, layers[0].weight.mT, out=of_inputs[each])
+
+
+def traced(
+    layers: Sequence[Layer],
+    inputs: Float[Tensor, "networks rows width_in"],
+    masks: Sequence[Float[Tensor, "networks rows _"]] = (),
+    mask_scale: float = 1.0,
+) -> tuple[Float[Tensor, "networks rows width_out"], Trace]:
+    """Return what the networks say, and what its gradient follows from.
+
+    Args:
+        layers: the networks.
+        inputs: what each of them sees.
+        masks: see `results`.
+        mask_scale: see `write_gradients`.
+    """
+    found, kept, at_once = [], [], groups(inputs, layers)
+    for each in at_once:
+        some = of_networks(layers, each)
+        *below, out = results(some, inputs[each], [mask[each] for mask in masks])
+        kept.append(below)
+        found.append(out)
+    return _joined(found), Trace(layers, at_once, kept, mask_scale)
+
+
 class Perceptrons(torch.autograd.Function):
     """Outputs of several networks of one shape, ReLU inside."""
 
@@ -186,15 +238,9 @@ class Perceptrons(torch.autograd.Function):
             mask_scale: see `write_gradients`.
         """
         ctx.save_for_backward(numbers, inputs)
-        ctx.layers, ctx.shape, ctx.mask_scale = layers, shape, mask_scale
-        ctx.groups = groups(inputs, layers)
-        ctx.below, found = [], []
-        for each in ctx.groups:
-            some = of_networks(layers, each)
-            *below, out = results(some, inputs[each], [mask[each] for mask in masks])
-            ctx.below.append(below)
-            found.append(out)
-        return _joined(found)
+        ctx.shape = shape
+        found, ctx.trace = traced(layers, inputs, masks, mask_scale)
+        return found
 
     @staticmethod
     @once_differentiable
@@ -202,11 +248,6 @@ class Perceptrons(torch.autograd.Function):
         """Return the gradient of the numbers, and that of the inputs where it is wanted."""
         numbers, inputs = ctx.saved_tensors
         of_numbers = torch.empty_like(numbers)
-        gradients = ctx.shape.layers_in(of_numbers)
         of_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
-        for each, below in zip(ctx.groups, ctx.below, strict=True):
-            written, layers = (of_networks(all_of, each) for all_of in (gradients, ctx.layers))
-            of_sums = write_gradients(written, layers, below, of_outputs[each], ctx.mask_scale)
-            if of_inputs is not None:
-                torch.bmm(of_sums, layers[0].weight.mT, out=of_inputs[each])
+        ctx.trace.write_gradients(ctx.shape.layers_in(of_numbers), of_outputs, of_inputs)
         return of_numbers, of_inputs, None, None, None, None

@@ -11,7 +11,7 @@ import torch
 
 from agents import cpl, ipl, iql, learning, piql
 from agents.draws import Batches, Dropout
-from agents.networks import Actor, StackedMLP
+from agents.networks import Actor, StackedMLP, adam
 from tests.tiny_offline import make_comparisons, make_transitions
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.errors import DataError
@@ -142,6 +142,20 @@ def test_a_state_of_other_data_is_refused() -> None:
     state = learning.learner_state(make_cpl((0,), make_comparisons()))
     with pytest.raises(ValueError, match="begun with other data"):
         learning.load_learner_state(make_cpl((0,), make_comparisons(seed=9)), state)
+
+
+def test_a_step_of_adam_is_pytorchs() -> None:
+    ours, theirs = (StackedMLP((0, 1), "net", (5, 8, 2)) for _ in range(2))
+    one, other = adam(ours, 1e-2), adam(theirs, 1e-2)
+    for rate in (1e-2, 3e-3, 1e-2):
+        for network, optimizer in ((ours, one), (theirs, other)):
+            learning.set_learning_rate(optimizer, rate)
+            network.numbers.grad = network.numbers.detach() ** 2 + rate
+        learning.adam_step(one)
+        other.step()
+    assert torch.equal(ours.numbers, theirs.numbers)
+    states = [learner.state_dict()["state"][0] for learner in (one, other)]
+    assert all(torch.equal(states[0][part], states[1][part]) for part in states[1])
 
 
 def test_every_row_of_an_epoch_comes_once() -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents import cpl, ipl, iql, learning, piql
+from agents.networks import Actor
 
 RNG = np.random.default_rng(0)
 
@@ -152,12 +153,57 @@ def test_the_implied_reward_inverts_bellmans_equation() -> None:
     np.testing.assert_allclose(
         (reward + 0.9 * value[:, None]).detach(), q.detach().numpy(), rtol=1e-14
     )
-    squared = reward.detach().numpy() ** 2
-    assert ipl.regularizer(reward, 8).item() == pytest.approx(squared.mean())
+
+
+def test_squared_rewards_of_both_sources_count_alike() -> None:
+    reward, rows = draw(1, 2, 8).detach(), torch.zeros(1, 8, 1, dtype=torch.float64)
+    squared = reward.numpy() ** 2
+    loss, gradient = ipl.regularizer(reward, ipl.shares(8, rows))
+    assert loss.item() == pytest.approx(squared.mean())
+    np.testing.assert_allclose(gradient, 2 * reward / 16, rtol=1e-12)
     half = 0.5 * squared[..., :3].mean() + 0.5 * squared[..., 3:].mean()
-    assert ipl.regularizer(reward, 3).item() == pytest.approx(half)
-    expected = 2 * reward.detach().numpy() / 16
-    np.testing.assert_allclose(gradients(ipl.regularizer(reward, 8), q)[0], expected, rtol=1e-12)
+    assert ipl.regularizer(reward, ipl.shares(3, rows))[0].item() == pytest.approx(half)
+
+
+def test_gradients_of_ipl_are_those_of_its_losses() -> None:
+    value, reward, logit = draw(2, 7), draw(2, 2, 7), draw(2, 2, 9)
+    target, label = draw(2, 7).detach(), labels(2, 9)
+    share = ipl.shares(4, torch.zeros(2, 7, 1, dtype=torch.float64))
+    weight = torch.tensor([[1.0, 0, 1, 0.5, 1, 1, 0, 2, 1], [0] * 9], dtype=torch.float64)
+    for asked, (loss, gradient) in (
+        (value, ipl.value_loss(value, target, share, 0.75)),
+        (reward, ipl.regularizer(reward, share)),
+        (logit, ipl.preference(logit, label, weight)),
+    ):
+        assert loss.shape == (2,)
+        np.testing.assert_allclose(gradient.detach(), gradients(loss, asked)[0], rtol=1e-12)
+
+
+def test_losses_of_ipl_are_those_of_iql_and_piql() -> None:
+    value, target, logit, label = draw(2, 7), draw(2, 7), draw(2, 2, 9), labels(2, 9)
+    share = ipl.shares(7, torch.zeros(2, 7, 1, dtype=torch.float64))
+    torch.testing.assert_close(
+        ipl.value_loss(value, target, share, 0.75)[0], iql.value_loss(value, target, 0.75)
+    )
+    weight = torch.ones_like(label)
+    of_both = (each.unsqueeze(1).expand_as(logit) for each in (label, weight))
+    torch.testing.assert_close(
+        ipl.preference(logit, label, weight)[0], piql.preference_loss(logit, *of_both)
+    )
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "deterministic"])
+def test_a_clone_goes_down_the_weighted_likelihood(kind: Any) -> None:
+    actor = Actor((0, 1), 5, 3, (8, 8), kind).double()
+    obs, action, weight = draw(2, 6, 5).detach(), draw(2, 6, 3).detach(), draw(2, 6).detach()
+    if actor.log_std is not None:
+        actor.log_std.data[0, 0] = torch.tensor([-6.0, 0.5, 2.0])
+    wanted = -(weight * actor.log_prob(actor(obs), action)).sum(-1)
+    expected = torch.autograd.grad(wanted.sum(), list(actor.parameters()))
+    with torch.no_grad():
+        torch.testing.assert_close(actor.clone(obs, action, weight), wanted)
+    for parameter, gradient in zip(actor.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
 
 
 def test_rewards_can_be_normalised() -> None:

@@ -70,6 +70,19 @@ def test_a_network_that_is_used_twice_has_the_gradient_of_both() -> None:
     torch.testing.assert_close(whole, parts[0] + parts[1])
 
 
+def test_a_gradient_without_autograd_is_autograds_wherever_the_numbers_are() -> None:
+    network = StackedMLP((0, 1), "net", (5, 8, 8, 2), members=2)
+    for each in (network, copy.deepcopy(network), network.double()):
+        inputs = torch.randn(2, 6, 5, dtype=each.numbers.dtype)
+        for _ in range(2):
+            weight = torch.randn(2, 2, 6, 2, dtype=each.numbers.dtype)
+            out, trace = each.traced(inputs)
+            each.set_gradient(trace, weight)
+            (wanted,) = torch.autograd.grad((weight * each(inputs)).sum(), each.numbers)
+            torch.testing.assert_close(out, each(inputs))
+            torch.testing.assert_close(each.numbers.grad, wanted)
+
+
 def test_layers_are_views_wherever_the_numbers_are() -> None:
     network = StackedMLP((0, 1), "net", (5, 8, 8, 2), members=2)
     other = StackedMLP((2, 3), "net", (5, 8, 8, 2), members=2)

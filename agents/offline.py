@@ -63,6 +63,7 @@ def go_on(
 ) -> dict[str, Any]:
     """Go on with a run from its last checkpoint, as if it had never stopped; return its result."""
     config = run.read_config(folder, kind)
+    run.hold(folder)
     learner = _prepared(config, make)
     state = load_state(run.last_checkpoint(folder) / "state.npz")
     load_learner_state(learner, state["learner"])

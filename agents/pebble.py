@@ -122,6 +122,7 @@ def learn(config: Config) -> dict[str, Any]:
 def go_on(folder: Path) -> dict[str, Any]:
     """Go on with a run from its last checkpoint, as if it had never stopped; return its result."""
     config = run.read_config(folder, Config)
+    run.hold(folder)
     torch.set_num_threads(config.threads)
     env = make_env(config, folder)
     agent, journal = load_agent(run.last_checkpoint(folder), env, config.device)

@@ -1,6 +1,7 @@
 """The run folder: files that a kill at any moment leaves whole, and where they come from."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import platform
@@ -15,10 +16,13 @@ from typing import Any, TypeVar
 
 from vlp_gym.atomic import atomic_path, atomic_write_text
 from vlp_gym.doctor import installed_versions
+from vlp_gym.errors import BusyRunError
 
 ConfigT = TypeVar("ConfigT")
 CONFIG = "config.json"
 """The settings of a run, in its folder."""
+_HELD: dict[tuple[int, int], int] = {}
+"""Descriptors of the folders that this process holds, by device and inode."""
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -66,6 +70,7 @@ def new_run_folder(out: Path | None, name: str) -> Path:
 
     Raises:
         FileExistsError: there is a run in it already.
+        BusyRunError: another process is at work in it.
     """
     folder = out or Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
     if (folder / CONFIG).exists():
@@ -74,7 +79,33 @@ def new_run_folder(out: Path | None, name: str) -> Path:
             "or choose another --out"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    hold(folder)
     return folder
+
+
+def hold(folder: Path) -> None:
+    """Keep a run folder to this process until it ends, however it ends: two would overwrite each other's files.
+
+    On a file system without locks nothing is kept.
+
+    Raises:
+        BusyRunError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    about = os.fstat(descriptor)
+    if (about.st_dev, about.st_ino) in _HELD:
+        os.close(descriptor)
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise BusyRunError(
+            f"another process is at work in {folder}; wait until it ends, or choose another folder"
+        ) from None
+    except OSError:
+        pass
+    _HELD[about.st_dev, about.st_ino] = descriptor
 
 
 def write_config(folder: Path, config: Any) -> None:

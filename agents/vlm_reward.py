@@ -242,6 +242,7 @@ def learn(config: Config, envs: DummyVecEnv | None = None) -> dict[str, Any]:
 def go_on(folder: Path, envs: DummyVecEnv | None = None) -> dict[str, Any]:
     """Go on with a run from its last checkpoint, as if it had never stopped; `envs` and result as of `learn`."""
     config = run.read_config(folder, Config)
+    run.hold(folder)
     torch.set_num_threads(config.threads)
     envs, kind = envs or make_envs(config), protocol_of(config).algorithm
     agent, journal = load_agent(run.last_checkpoint(folder), envs, config.device, kind)

@@ -30,11 +30,14 @@ def finished(
 
     Raises:
         ValueError: the folder holds a run of other settings.
+        BusyRunError: another process is at it.
     """
     if (folder / "result.json").exists():
         check_same(config, folder, deciding)
         result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         return result
+    folder.mkdir(parents=True, exist_ok=True)
+    run.hold(folder)
     if run.checkpoints(folder):
         check_same(config, folder, deciding)
         return go_on(folder)

@@ -2,12 +2,14 @@
 
 `python -m benchmarks.online` writes `results/online.json` and `results/online.png` from all runs that are finished.
 With `--tasks ButtonPress --seeds 0` it does a part; parts may run side by side, in any order and on several machines:
-what the JSON already has stays. A stopped run goes on.
+what the JSON already has stays. A stopped run goes on; one that another process is at is left to it, so that the same
+command in several processes shares the work.
 `--scorers "vlmrm checkpoint=clip.safetensors alpha=0.5" "roboclip checkpoint=s3d.pth"` adds agents that a scorer pays,
 with files that you bring.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -30,6 +32,7 @@ from benchmarks.pebble_runs import (
 from benchmarks.schema import RESULTS, Record, with_earlier, write_records
 from benchmarks.scorer_words import ScorerWords, check_scorers
 from vlp_gym.atomic import atomic_path
+from vlp_gym.errors import BusyRunError
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.tasks.splits import find_split
 
@@ -89,12 +92,14 @@ def compare(config: Config) -> list[Record]:
     """Run what is missing and write, after every run, all that is finished."""
     records: list[Record] = []
     for each in runs_of(config):
-        finished(each.config, each.folder)
+        with suppress(BusyRunError):
+            finished(each.config, each.folder)
         records = write(config)
     for seed, task, scorer in product(config.seeds, config.tasks, config.scorers):
         folder = config.runs / f"{task}-{ScorerWords.read(scorer).name}-reward-seed{seed}"
         one = scored_runs.settings(config.base, task, scorer, seed, folder)
-        scored_runs.finished(one, folder)
+        with suppress(BusyRunError):
+            scored_runs.finished(one, folder)
         records = write(config)
     return records
 

@@ -2,6 +2,9 @@
 
 import doctest
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +13,8 @@ import pytest
 
 from agents import evaluation, run
 from agents.evaluation import episode_seeds
+from benchmarks import kept_runs
+from vlp_gym.errors import BusyRunError
 from vlp_gym.video import captioned, write_video
 
 
@@ -46,6 +51,33 @@ def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
     run.write_config(run.new_run_folder(tmp_path, "a run"), Outer("a"))
     with pytest.raises(FileExistsError, match="--resume"):
         run.new_run_folder(tmp_path, "a run")
+
+
+@contextmanager
+def another_process_in(folder: Path) -> Iterator[None]:
+    """Have another process hold a folder until it is killed."""
+    code = f"import pathlib; from agents.run import hold; hold(pathlib.Path({str(folder)!r}))"
+    words = [sys.executable, "-c", f"{code}; print(flush=True); input()"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        yield
+        other.kill()
+
+
+def test_a_folder_is_of_one_process_until_that_dies(tmp_path: Path) -> None:
+    with another_process_in(tmp_path):
+        for begin in (run.hold, lambda folder: run.new_run_folder(folder, "a run")):
+            with pytest.raises(BusyRunError, match="another process is at work in"):
+                begin(tmp_path)
+    for _ in range(2):
+        run.hold(tmp_path)
+
+
+def test_a_benchmark_leaves_what_another_process_has_begun(tmp_path: Path) -> None:
+    (tmp_path / "begun").touch()
+    with another_process_in(tmp_path), pytest.raises(BusyRunError):
+        kept_runs.finished(Outer("a"), tmp_path, pytest.fail, pytest.fail, lambda config: config)
+    assert (tmp_path / "begun").exists()
 
 
 def test_only_the_newest_checkpoint_is_kept(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ class DiskFullError(OSError):
     """A file that did not fit on its disk; what stood under its name before is untouched."""
 
 
+class BusyRunError(RuntimeError):
+    """A run folder that another process is at work in."""
+
+
 class DataError(ValueError):
     """Recorded data that nothing can be learned from as they are; says what is wrong with them and what to do."""
 
@@ -60,6 +64,7 @@ class SettingError(ValueError):
 
 
 USER_ERRORS = (
+    BusyRunError,
     CheckpointError,
     DataError,
     DiskFullError,

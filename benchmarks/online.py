@@ -179,7 +179,13 @@ def draw(records: Sequence[Record], path: Path) -> None:
         draw_success(one, runs)
         one.set_title(title, loc="left")
     axes[0].set_ylabel("success")
-    axes[0].legend(frameon=False, fontsize=7)
+    # A panel need not have runs of every method.
+    lines = dict(
+        pair[::-1] for one in axes for pair in zip(*one.get_legend_handles_labels(), strict=True)
+    )
+    figure.legend(
+        lines.values(), lines, frameon=False, fontsize=7, ncols=3, loc="outside lower center"
+    )
     with atomic_path(path) as draft:
         figure.savefig(draft, dpi=150)
 

@@ -29,11 +29,10 @@ MB = 1e6
 
 @dataclass(frozen=True)
 class Config:
-    """How long a run; the defaults should take about half an hour on two quiet cores.
+    """How long a run; at the defaults two agents act for a million steps each, one after the other.
 
-    Two thirds of that are a million steps of simulator, wrapper and Stable-Baselines3 at a millisecond each. What
-    feedback keeps grows with labels, not with steps: `--steps 200000 --session-every 5000` has as many labels, in a
-    third of the time.
+    What feedback keeps grows with labels, not with steps: `--steps 200000 --session-every 5000` has as many labels, in
+    a fraction of the time.
     """
 
     task: str = "DoorClose"

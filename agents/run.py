@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import json
+import logging
 import os
 import platform
 import shutil
@@ -17,6 +18,8 @@ from typing import Any, TypeVar
 from vlp_gym.atomic import atomic_path, atomic_write_text
 from vlp_gym.doctor import installed_versions
 from vlp_gym.errors import BusyRunError
+
+logger = logging.getLogger(__name__)
 
 ConfigT = TypeVar("ConfigT")
 CONFIG = "config.json"
@@ -86,7 +89,7 @@ def new_run_folder(out: Path | None, name: str) -> Path:
 def hold(folder: Path) -> None:
     """Keep a run folder to this process until it ends, however it ends: two would overwrite each other's files.
 
-    On a file system without locks nothing is kept.
+    On a file system without locks nothing is kept, which is said.
 
     Raises:
         BusyRunError: another process holds it.
@@ -103,8 +106,8 @@ def hold(folder: Path) -> None:
         raise BusyRunError(
             f"another process is at work in {folder}; wait until it ends, or choose another folder"
         ) from None
-    except OSError:
-        pass
+    except OSError as error:
+        logger.warning("%s cannot be locked (%s); start nothing else in it", folder, error.strerror)
     _HELD[about.st_dev, about.st_ino] = descriptor
 
 

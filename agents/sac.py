@@ -83,9 +83,8 @@ class AveragedPolicy(SACPolicy):
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # first weights that nobody sees draw no numbers of the run
+        # Its first weights, which nobody sees, draw none of the run's random numbers.
+        with torch.random.fork_rng(devices=[]):
             self.average = self.make_actor().requires_grad_(False)
         self.average.load_state_dict(self.actor.state_dict())
         self.actor.optimizer.register_step_post_hook(lambda *_: self._follow())

@@ -12,6 +12,7 @@ from agents import pebble, run
 from benchmarks import demo, online, report, schema, scored_runs, scoring, studies, throughput
 from benchmarks.pebble_runs import NAMES, scale_of
 from benchmarks.schema import Record, read_records, write_records
+from tests.other_process import another_process_in
 from vlp_gym.training.behaviours import BEHAVIOURS
 
 NOWHERE = {"commit": "abc", "machine": {"cpu": "one", "cores": 2}, "versions": {}}
@@ -187,6 +188,21 @@ def test_runs_are_found_again_by_another_path(
     monkeypatch.chdir(compared.runs)
     again = demo.compare(replace(compared, runs=Path()))
     assert [record.seconds for record in again] == [record.seconds for record in records]
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
+    config = online.Config(
+        tasks=("ButtonPress",),
+        methods=("env",),
+        seeds=(0,),
+        runs=tmp_path / "runs",
+        results=tmp_path,
+    )
+    folder = config.runs / "ButtonPress-env-seed0"
+    folder.mkdir(parents=True)
+    with another_process_in(folder):
+        assert online.compare(config) == []
+    assert not list(folder.iterdir())
 
 
 def test_parts_of_the_online_comparison_add_up(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """Run folders: whole files after a kill, configs that come back as they went."""
 
 import doctest
+import errno
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from agents import evaluation, run
 from agents.evaluation import episode_seeds
 from benchmarks import kept_runs
+from tests.other_process import another_process_in
 from vlp_gym.errors import BusyRunError
 from vlp_gym.video import captioned, write_video
 
@@ -53,17 +52,6 @@ def test_a_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
         run.new_run_folder(tmp_path, "a run")
 
 
-@contextmanager
-def another_process_in(folder: Path) -> Iterator[None]:
-    """Have another process hold a folder until it is killed."""
-    code = f"import pathlib; from agents.run import hold; hold(pathlib.Path({str(folder)!r}))"
-    words = [sys.executable, "-c", f"{code}; print(flush=True); input()"]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None and other.stdout.readline()
-        yield
-        other.kill()
-
-
 def test_a_folder_is_of_one_process_until_that_dies(tmp_path: Path) -> None:
     with another_process_in(tmp_path):
         for begin in (run.hold, lambda folder: run.new_run_folder(folder, "a run")):
@@ -71,6 +59,17 @@ def test_a_folder_is_of_one_process_until_that_dies(tmp_path: Path) -> None:
                 begin(tmp_path)
     for _ in range(2):
         run.hold(tmp_path)
+
+
+def test_a_file_system_without_locks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(run.fcntl, "flock", refuse)
+    run.hold(tmp_path)
+    assert "cannot be locked (No locks available)" in caplog.text
 
 
 def test_a_benchmark_leaves_what_another_process_has_begun(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """PEBBLE on the paper's five unseen tasks, from VLP's labels, the oracle's and the simulator's own reward.
 
 `python -m benchmarks.online` writes `results/online.json` and `results/online.png` from all runs that are finished.
-With `--tasks ButtonPress --seeds 0` it does a part; parts may run side by side, in any order and on several machines:
-what the JSON already has stays. A stopped run goes on; one that another process is at is left to it, so that the same
-command in several processes shares the work.
+A run is the demo's, with another task; those of the demo itself are taken from `results/demo.json`. With
+`--tasks ButtonPress --seeds 0` it does a part; parts may run side by side, in any order and on several machines: what
+the JSON already has stays, and is not run again. A stopped run goes on; one that another process is at is left to it,
+so that the same command in several processes shares the work.
 `--scorers "vlmrm checkpoint=clip.safetensors alpha=0.5" "roboclip checkpoint=s3d.pth"` adds agents that a scorer pays,
 with files that you bring.
 """
@@ -29,25 +30,21 @@ from benchmarks.pebble_runs import (
     scale_of,
     settings,
 )
-from benchmarks.schema import RESULTS, Record, with_earlier, write_records
+from benchmarks.schema import RESULTS, Record, read_records, write_records
 from benchmarks.scorer_words import ScorerWords, check_scorers
 from vlp_gym.atomic import atomic_path
 from vlp_gym.errors import BusyRunError
-from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.tasks.splits import find_split
 
 FIVE = find_split("paper").test
-SCHEDULE = FeedbackConfig(1_000, queries_per_session=50, session_every=750)
 SHARES = ("success before", "success after", "success at the last step")
-BASE = replace(pebble.DEMO, steps=30_000, feedback=SCHEDULE, evaluate_every=1_500)
-"""The last half of the steps has no new labels: a reward that stands still, and a policy that can settle."""
 
 
 @dataclass(frozen=True)
 class Config:
     """Which runs to do; what is written is made of all that are on disk and in the JSON."""
 
-    base: pebble.Config = field(default_factory=lambda: BASE)
+    base: pebble.Config = field(default_factory=lambda: pebble.DEMO)
     """A run; its task, labeler, reward, seed and folder are set here."""
     tasks: tuple[str, ...] = FIVE
     methods: tuple[str, ...] = tuple(NAMES)
@@ -58,6 +55,8 @@ class Config:
     """Where the records and the figure go."""
     scorers: tuple[str, ...] = ()
     """Agents paid by a scorer, each its name and settings, NAME=VALUE, as in `benchmarks.labelers`."""
+    name: str = "online"
+    """What the JSON and the figure are called."""
 
     def __post_init__(self) -> None:
         """Refuse tasks that the bundled model was trained on."""
@@ -90,8 +89,11 @@ def runs_of(config: Config) -> list[Run]:
 
 def compare(config: Config) -> list[Record]:
     """Run what is missing and write, after every run, all that is finished."""
-    records: list[Record] = []
+    records = write(config)
     for each in runs_of(config):
+        run = (each.task, NAMES[each.method], each.seed)
+        if run in {(record.task, record.method, record.seed) for record in records}:
+            continue
         with suppress(BusyRunError):
             finished(each.config, each.folder)
         records = write(config)
@@ -108,7 +110,7 @@ def write(config: Config) -> list[Record]:
     """Write the records and the figure and return the records.
 
     They are of every finished run on disk, and of those at the same scale that the file already has of other
-    machines.
+    machines, or the demo's.
     """
     seeds = sorted(
         {int(folder.name.rpartition("seed")[2]) for folder in config.runs.glob("*-seed*")}
@@ -120,14 +122,26 @@ def write(config: Config) -> list[Record]:
         if (each.folder / "result.json").exists()
     ]
     scored = map(scored_runs.record_of, scored_runs.results_in(config.runs, config.base))
-    here, scale = [*runs, *scored], scale_of(config.base)
-    earlier = with_earlier("online", here, config.results)[len(here) :]
-    records = here + [each for each in earlier if each.scale == scale and each.task in FIVE]
-    records.sort(key=_place)
+    found: dict[tuple[str, str, int | None], Record] = {}
+    for each in [*runs, *scored, *earlier(config)]:
+        found.setdefault((each.task, each.method, each.seed), each)
+    records = sorted(found.values(), key=_place)
     records += means_of(records)
-    write_records("online", records, config.results)
-    draw(records, config.results / "online.png")
+    write_records(config.name, records, config.results)
+    draw(records, config.results / f"{config.name}.png")
     return records
+
+
+def earlier(config: Config) -> list[Record]:
+    """Return the records of runs at the same scale that the file or the demo's has, means left out."""
+    scale = scale_of(config.base)
+    files = [config.name, "demo"] if _is_demo(config.base) else [config.name]
+    there = [each for name in files for each in read_records(name, config.results)]
+    return [each for each in there if each.scale == scale and each.task in FIVE]
+
+
+def _is_demo(base: pebble.Config) -> bool:
+    return replace(base, quiet=False) == pebble.DEMO
 
 
 def _place(record: Record) -> tuple[int, int, int]:

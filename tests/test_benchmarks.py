@@ -135,12 +135,13 @@ def test_the_demo_writes_one_record_a_run_and_a_figure(compared: demo.Config) ->
     assert (compared.results / "demo.png").stat().st_size
 
 
+def refuse(*args: Any) -> None:
+    raise AssertionError("it ran again")
+
+
 def test_finished_runs_are_not_run_again(
     compared: demo.Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*args: Any) -> None:
-        raise AssertionError("it ran again")
-
     monkeypatch.setattr(pebble, "learn", refuse)
     monkeypatch.setattr(pebble, "go_on", refuse)
     before = read_records("demo", compared.results)
@@ -203,6 +204,24 @@ def test_a_run_that_another_process_is_at_is_left_to_it(tmp_path: Path) -> None:
     with another_process_in(folder):
         assert online.compare(config) == []
     assert not list(folder.iterdir())
+
+
+def test_what_the_demo_or_another_machine_ran_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pebble, "learn", refuse)
+    scale, shares = scale_of(pebble.DEMO), dict.fromkeys(online.SHARES, 1.0)
+    of_demo = Record("DrawerClose", NAMES["env"], shares, 1.0, 1, scale)
+    elsewhere = Record("DoorClose", NAMES["env"], shares, 1.0, 1, scale)
+    write_records("demo", [of_demo], tmp_path)
+    write_records("online", [elsewhere], tmp_path)
+    tasks = ("DoorClose", "DrawerClose")
+    config = online.Config(
+        tasks=tasks, methods=("env",), seeds=(1,), runs=tmp_path / "runs", results=tmp_path
+    )
+    assert online.compare(config) == [elsewhere, of_demo]
+    with pytest.raises(AssertionError, match="again"):
+        online.compare(replace(config, base=replace(pebble.DEMO, steps=20_000)))
 
 
 def test_parts_of_the_online_comparison_add_up(tmp_path: Path) -> None:
@@ -311,7 +330,7 @@ def test_throughput_measures_three_ways_in_one_process(tmp_path: Path) -> None:
 
 def test_online_runs_of_other_machines_stay_and_all_tasks_get_a_mean(tmp_path: Path) -> None:
     name, series = NAMES["oracle"], {"step": [0.0, 60.0], "success": [0.0, 1.0]}
-    scale = scale_of(online.BASE)
+    scale = scale_of(pebble.DEMO)
     others = [
         Record(task, name, dict.fromkeys(online.SHARES, reached), 1.0, seed, scale, series=series)
         for task, reached in zip(online.FIVE, (0.0, 0.5, 0.5, 0.5, 1.0), strict=True)

@@ -1,11 +1,29 @@
-"""What the memory benchmark measures is there, and does not count the replay buffer."""
+"""Freed memory is handed back; what the memory benchmark measures is there, and does not count the replay buffer."""
 
+import sys
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
+import pytest
 
 from benchmarks import memory
 from benchmarks.schema import read_records
+from vlp_gym.memory import hand_back_freed_memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_was_freed_in_small_pieces_is_handed_back() -> None:
+    if not hand_back_freed_memory():
+        pytest.skip("this C library keeps freed memory")
+    before = memory.resident_bytes()
+    pieces = [np.ones(10_000) for _ in range(1_000)]
+    kept = pieces[::100]  # freed memory between what is kept stays with the process
+    del pieces
+    assert memory.resident_bytes() - before > 40e6
+    hand_back_freed_memory()
+    assert memory.resident_bytes() - before < 20e6
+    assert all(piece.sum() == 10_000 for piece in kept)
 
 
 def test_memory_is_told_along_the_run(tmp_path: Path) -> None:

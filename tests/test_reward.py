@@ -11,7 +11,7 @@ import torch
 from tests.preference_pairs import SMALL, preferences_of, rows_of
 from vlp_gym.errors import UnknownNameError
 from vlp_gym.reward.config import REWARD_NORMS, EnsembleConfig, FitConfig
-from vlp_gym.reward.ensemble import RewardEnsemble
+from vlp_gym.reward.ensemble import FEW_ROWS, RewardEnsemble
 from vlp_gym.reward.learner import RewardLearner
 from vlp_gym.reward.loss import preference_loss
 from vlp_gym.reward.network import outputs_of
@@ -94,12 +94,16 @@ def _gradients(out: torch.Tensor, network: torch.nn.Module) -> tuple[torch.Tenso
     return torch.autograd.grad(out.square().sum(), list(network.parameters()))
 
 
-def test_the_row_of_one_step_is_standardised_as_many_are_to_the_bit() -> None:
+def test_few_rows_are_standardised_as_many_are_to_the_bit_and_paid_the_same() -> None:
     ensemble = RewardEnsemble(4, 2, SMALL)
     ensemble.fit(preferences_of(20), FitConfig(max_updates=1))
     rows = 30 * np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)  # some are cut off
-    expected = ensemble._standardized(torch.from_numpy(rows)).numpy()
-    np.testing.assert_array_equal([ensemble._standardized_row(row) for row in rows], expected)
+    expected = ensemble._standardized(torch.from_numpy(rows.copy())).numpy()
+    np.testing.assert_array_equal(ensemble._standardized_few(rows), expected)
+    paid = ensemble.per_member(rows[:, :4], rows[:, 4:])
+    for n_rows in (1, 4, FEW_ROWS):
+        few = ensemble.per_member(rows[:n_rows, :4], rows[:n_rows, 4:])
+        np.testing.assert_allclose(few, paid[:, :n_rows], atol=1e-6)
 
 
 def test_mean_of_members_is_the_reward_and_lies_in_tanh_range() -> None:

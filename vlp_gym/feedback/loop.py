@@ -21,6 +21,7 @@ from vlp_gym.feedback.queries import (
 from vlp_gym.feedback.recorder import Recorder
 from vlp_gym.feedback.session import SessionRecord, counts, label_accuracy, label_share
 from vlp_gym.feedback.table import LabelTable
+from vlp_gym.memory import hand_back_freed_memory
 from vlp_gym.reward.entropy import StateEntropy
 from vlp_gym.reward.learner import RewardLearner
 from vlp_gym.reward.preferences import Preferences
@@ -181,6 +182,7 @@ class FeedbackLoop:
             "label": answered - asked,
             "fit": perf_counter() - answered,
         }
+        hand_back_freed_memory()
         record = self._record(pairs, labels, fit, seconds)
         if problem is not None:
             raise FeedbackError(

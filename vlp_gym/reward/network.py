@@ -49,14 +49,16 @@ class StackedMLP(nn.Module):
         members = zip(inputs, of_member, strict=True)
         return torch.stack([outputs_of(rows, layers, torch.addmm) for rows, layers in members])
 
-    def one_row(self, row: Float[np.ndarray, " width_in"]) -> Float[np.ndarray, " members"]:
-        """Return each member's output for the same row, on a CPU; NumPy is done before torch has begun."""
-        hidden: NDArray[np.float32] = row[None, None]
+    def few_rows(
+        self, rows: Float[np.ndarray, "rows width_in"]
+    ) -> Float[np.ndarray, "members rows"]:
+        """Return each member's output for the same few rows, on a CPU; NumPy is done before torch has begun."""
+        hidden: NDArray[np.float32] = rows[None]
         *inner, (last_weight, last_bias) = self._arrays
         for weight, bias in inner:
             hidden = hidden @ weight + bias
             np.maximum(hidden, LEAK * hidden, out=hidden)
-        out: NDArray[np.float32] = np.tanh(hidden @ last_weight + last_bias)[:, 0, 0]
+        out: NDArray[np.float32] = np.tanh(hidden @ last_weight + last_bias)[..., 0]
         return out
 
     @functools.cached_property

@@ -9,7 +9,17 @@ import pytest
 import torch
 
 from agents import pebble, run
-from benchmarks import demo, online, report, schema, scored_runs, scoring, studies, throughput
+from benchmarks import (
+    demo,
+    online,
+    reference,
+    report,
+    schema,
+    scored_runs,
+    scoring,
+    studies,
+    throughput,
+)
 from benchmarks.pebble_runs import NAMES, scale_of
 from benchmarks.schema import Record, read_records, write_records
 from tests.other_process import another_process_in
@@ -237,6 +247,31 @@ def test_parts_of_the_online_comparison_add_up(tmp_path: Path) -> None:
     assert (tmp_path / "online.png").stat().st_size
     with pytest.raises(ValueError, match="tasks must be of"):
         online.Config(tasks=("DoorOpen",))
+
+
+@pytest.mark.parametrize("settings", [reference.OURS, reference.THEIRS])
+def test_our_settings_and_b_prefs_ask_as_much(settings: pebble.Config) -> None:
+    feedback = settings.feedback
+    n_sessions = sum(feedback.is_due(step) for step in range(1, settings.steps + 1))
+    assert settings.steps == reference.STEPS
+    assert n_sessions * feedback.queries_per_session >= feedback.budget == 800
+
+
+def test_our_settings_and_b_prefs_stand_side_by_side(tmp_path: Path) -> None:
+    from tests.test_pebble import TINY
+
+    ours = replace(TINY, steps=60)
+    theirs = replace(ours, sac=replace(ours.sac, depth=3, actor_average=0.0))
+    config = reference.Config("DoorClose", (1,), ours, theirs, tmp_path / "runs", tmp_path)
+    theirs_now = tmp_path / "runs" / "DoorClose-B-Pref's-seed1"
+    theirs_now.mkdir(parents=True)
+    with another_process_in(theirs_now):
+        assert [each.method for each in reference.compare(config)] == ["our settings"]
+    records = reference.compare(config)
+    assert [each.method for each in records] == list(reference.METHODS)
+    assert [each.metrics["queries"] for each in records] == [4, 4]
+    elsewhere = replace(config, runs=tmp_path / "none", seeds=())
+    assert reference.compare(elsewhere) == [] and reference.write(elsewhere) == records
 
 
 def test_agents_that_a_scorer_pays_stand_beside_the_others(tmp_path: Path) -> None:

@@ -116,6 +116,7 @@ def measure(config: Config) -> list[tuple[int, float]]:
     fresh = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=fresh, max_tasks_per_child=1) as processes:
         bare = processes.submit(bytes_of_bare, config).result()
+        print(f"without feedback: {bare / MB:.0f} MB", flush=True)
         found = processes.submit(bytes_with_feedback, config).result()
     return [(steps, (held - bare) / MB) for steps, held in found]
 

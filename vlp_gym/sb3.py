@@ -28,7 +28,7 @@ __all__ = ["RelabelReplay", "ScoreRollouts", "find_preference", "relabel"]
 
 logger = logging.getLogger(__name__)
 
-ROWS = 65_536
+ROWS = 8_192
 """Transitions that are relabelled at once; bounds the memory of a copy."""
 PRETRAINING_EVERY = 1_000
 """Env steps after which states are compared with all states anew while pre-training pays."""

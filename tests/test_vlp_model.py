@@ -195,6 +195,7 @@ def test_encoders_for_inference_say_the_same_with_the_norms_folded(encoder: str)
         torch.testing.assert_close(encoders.frames(frames), before)
     assert (encoder == "vlp-compact") == bool(norms)
     assert not any(isinstance(each, torch.nn.BatchNorm2d) for each in fast.modules())
+    assert fast.clip.token_embedding is encoders.clip.token_embedding  # most of a small model
 
 
 def test_a_norm_that_no_convolution_feeds_stays() -> None:

@@ -121,12 +121,18 @@ class ClipEncoders(nn.Module):
         return 16 if self.mean.device.type == "cpu" else 256
 
     def for_inference(self) -> "ClipEncoders":
-        """Return a faster copy that only encodes: its batch norms are folded into the convolutions."""
+        """Return a faster copy that only encodes: its batch norms are folded into the convolutions.
+
+        Its text tower is this one's, whose table of words may be most of a model.
+        """
         side = self.image_size_px
         probe = torch.zeros(1, side, side, 3, dtype=torch.uint8, device=self.mean.device)
         copy = fold_norms(self, lambda encoders: encoders.frames(probe))
         # The weights are new, and the order of their numbers in memory with them.
         copy.clip.visual.to(memory_format=torch.channels_last)
+        for name, part in self.clip.named_children():
+            if name != "visual":
+                setattr(copy.clip, name, part)
         return copy
 
     def tokenize(self, sentence: str) -> Int[Tensor, " context"]:

@@ -17,6 +17,7 @@ from vlp_gym.envs.vector import fleet_of, metaworld_fleet
 from vlp_gym.feedback.loop import FeedbackLoop
 from vlp_gym.feedback.outcomes import Outcomes
 from vlp_gym.feedback.session import SessionRecord
+from vlp_gym.memory import hand_back_freed_memory
 from vlp_gym.sb3_scores import ScoreRollouts
 from vlp_gym.types import Scene
 from vlp_gym.wrappers.preference import PreferenceReward
@@ -329,6 +330,7 @@ def relabel(replay: ReplayBuffer, shared: SharedFeedback) -> None:
                 obs = stored[rows, env]
             paid = shared.loop.rewards(*shared.stored(obs, replay.actions[rows, env], env))
             replay.rewards[rows, env] = paid
+    hand_back_freed_memory()
 
 
 def check_replay(replay: ReplayBuffer | None, shared: SharedFeedback) -> None:

@@ -30,7 +30,7 @@ from benchmarks.pebble_runs import (
     scale_of,
     settings,
 )
-from benchmarks.schema import RESULTS, Record, read_records, write_records
+from benchmarks.schema import RESULTS, Record, with_earlier, write_records
 from benchmarks.scorer_words import ScorerWords, check_scorers
 from vlp_gym.atomic import atomic_path
 from vlp_gym.errors import BusyRunError
@@ -59,9 +59,14 @@ class Config:
     """What the JSON and the figure are called."""
 
     def __post_init__(self) -> None:
-        """Refuse tasks that the bundled model was trained on."""
+        """Refuse tasks that the bundled model was trained on, and other settings under the same name."""
         if not set(self.tasks) <= set(FIVE):
             raise ValueError(f"tasks must be of {', '.join(FIVE)}; got {', '.join(self.tasks)}")
+        if (self.name, self.results) == ("online", RESULTS) and not is_demo(self.base):
+            raise ValueError(
+                "results/online.json is of the demo's settings, and what it has would be taken for runs of yours; give "
+                "others a --name of their own, and --runs"
+            )
         check_scorers(self.scorers)
 
 
@@ -122,25 +127,19 @@ def write(config: Config) -> list[Record]:
         if (each.folder / "result.json").exists()
     ]
     scored = map(scored_runs.record_of, scored_runs.results_in(config.runs, config.base))
-    found: dict[tuple[str, str, int | None], Record] = {}
-    for each in [*runs, *scored, *earlier(config)]:
-        found.setdefault((each.task, each.method, each.seed), each)
-    records = sorted(found.values(), key=_place)
+    known, scale = [*runs, *scored], scale_of(config.base)
+    for name in (config.name, "demo") if is_demo(config.base) else (config.name,):
+        earlier = with_earlier(name, known, config.results)[len(known) :]
+        known += [each for each in earlier if each.scale == scale and each.task in FIVE]
+    records = sorted(known, key=_place)
     records += means_of(records)
     write_records(config.name, records, config.results)
     draw(records, config.results / f"{config.name}.png")
     return records
 
 
-def earlier(config: Config) -> list[Record]:
-    """Return the records of runs at the same scale that the file or the demo's has, means left out."""
-    scale = scale_of(config.base)
-    files = [config.name, "demo"] if _is_demo(config.base) else [config.name]
-    there = [each for name in files for each in read_records(name, config.results)]
-    return [each for each in there if each.scale == scale and each.task in FIVE]
-
-
-def _is_demo(base: pebble.Config) -> bool:
+def is_demo(base: pebble.Config) -> bool:
+    """Return whether runs are the demo's, whatever is said on the way."""
     return replace(base, quiet=False) == pebble.DEMO
 
 

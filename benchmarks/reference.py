@@ -3,9 +3,9 @@
 `python -m benchmarks.reference` writes `results/reference.json` from all runs that are finished; stopped ones go on.
 B-Pref's settings are those of its Meta-World scripts (three layers, batches of 512, pre-training by state entropy up to
 step 10,000, ten passes over all steps of all labels, raw observations, no lasting exploration noise, no average of the
-actor). Both are asked as often, as many queries at a time, ours from the start and
-theirs after pre-training. What differs from its code all the same: Stable-Baselines3's SAC moves the target every step,
-learns the temperature at 3e-4, and resets are Gymnasium's. Given in two processes, the command shares the work.
+actor). Both are asked as often, as many queries at a time, ours from the start and theirs after pre-training. What
+differs from its code all the same: Stable-Baselines3's SAC moves the target every step, learns the temperature at 3e-4,
+and resets are Gymnasium's. Given in two processes, the command shares the work.
 """
 
 from collections.abc import Iterator

@@ -230,8 +230,11 @@ def test_what_the_demo_or_another_machine_ran_is_not_run_again(
         tasks=tasks, methods=("env",), seeds=(1,), runs=tmp_path / "runs", results=tmp_path
     )
     assert online.compare(config) == [elsewhere, of_demo]
+    longer = replace(config, base=replace(pebble.DEMO, steps=20_000))
     with pytest.raises(AssertionError, match="again"):
-        online.compare(replace(config, base=replace(pebble.DEMO, steps=20_000)))
+        online.compare(longer)
+    with pytest.raises(ValueError, match="--name of their own"):
+        replace(longer, results=schema.RESULTS)
 
 
 def test_parts_of_the_online_comparison_add_up(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from agents.learning import HasValue, Learner, learner_state, load_learner_state
 from agents.offline_journal import Journal
 from agents.offline_options import Options
 from agents.parallel_evaluation import BatchPolicy, Judge, check_layout, fitted
+from vlp_gym.denormals import flush_denormals
 from vlp_gym.errors import DataError
 from vlp_gym.feedback.state_file import load_state, save_state
 from vlp_gym.tasks.metaworld import find_task
@@ -81,6 +82,7 @@ def _prepared(config: OptionsT, make: Callable[[OptionsT], Learner]) -> Learner:
 
 
 def _learn(config: Options, folder: Path, learner: Learner, journal: Journal) -> dict[str, Any]:
+    flush_denormals()
     task = task_of(config, learner)
     title = f"{learner.method}, {task}"
     started = time.perf_counter() - journal.seconds

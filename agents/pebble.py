@@ -28,6 +28,7 @@ from agents.journal import Journal
 from agents.progress import Progress
 from agents.sac import SacConfig, make_sac
 from agents.tracking import make_logger
+from vlp_gym.denormals import flush_denormals
 from vlp_gym.feedback.archive import EpisodeArchive
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.sb3 import PreferenceVecEnv, RelabelReplay, make_vec_env
@@ -132,6 +133,7 @@ def go_on(folder: Path) -> dict[str, Any]:
 def _learn(
     config: Config, folder: Path, agent: SAC, env: World, journal: Journal
 ) -> dict[str, Any]:
+    flush_denormals()
     started = time.perf_counter() - journal.seconds
     shared, judge = shared_of(env), make_judge(config)
     loop = None if shared is None else shared.loop

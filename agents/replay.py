@@ -22,6 +22,7 @@ import vlp_gym  # noqa: F401  registers vlp/*
 from agents import run
 from agents.sac import SacConfig, make_sac
 from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.denormals import flush_denormals
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.sb3 import RelabelReplay
 from vlp_gym.scenes.mujoco import MujocoScene
@@ -173,6 +174,7 @@ def main(config: Config) -> Path:
             f"{out} holds replays of {there} settings; choose another folder for these"
         )
     run.write_config(out, deciding)
+    flush_denormals()
     for name in [find_task(name).name for name in config.tasks]:
         path = out / f"{name}.npz"
         if not path.exists():

@@ -1,8 +1,8 @@
 """Steps per second of SAC on several envs: with feedback through one loop, and on bare Meta-World.
 
 `python -m benchmarks.vectors` writes `results/vectors.json`, and where the seconds of a repeat went into
-`results/vectors_parts.json`. Both agents live in one process and take turns; each of their envs has a process of its
-own.
+`results/vectors_parts.json`. The agents live in one process and take turns, as in `benchmarks.throughput`; each of
+their envs has a process of its own.
 """
 
 import time
@@ -20,6 +20,7 @@ from benchmarks.schema import Record, write_records
 from benchmarks.throughput import (
     BARE,
     FEEDBACK,
+    FLUSHED,
     Measured,
     Sessions,
     make_agent,
@@ -47,7 +48,7 @@ def bare_env(env_name: str, seed: int) -> gym.Env[Any, Any]:
 
 
 def measure(config: Config) -> Measured:
-    """Measure two agents that take turns."""
+    """Measure agents that take turns."""
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     task = find_task(config.task)
@@ -65,11 +66,9 @@ def measure(config: Config) -> Measured:
     )
     seeds = range(config.seed, config.seed + config.n_envs)
     makers: list[EnvFunction] = [partial(bare_env, task.env_name, seed) for seed in seeds]
-    agents = {
-        # As many updates as env steps, as with one env.
-        BARE: make_agent(SubprocVecEnv(makers), config.seed, gradient_steps=-1),
-        FEEDBACK: make_agent(learned, config.seed, gradient_steps=-1),
-    }
+    envs = {BARE: SubprocVecEnv(makers), FEEDBACK: learned, FLUSHED: SubprocVecEnv(makers)}
+    # As many updates as env steps, as with one env.
+    agents = {name: make_agent(env, config.seed, gradient_steps=-1) for name, env in envs.items()}
     measured = take_turns(agents, dict.fromkeys(agents, config.session_every), config)
     for agent in agents.values():
         assert agent.env is not None

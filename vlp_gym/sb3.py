@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.her import HerReplayBuffer
 
+from vlp_gym.denormals import flush_denormals
 from vlp_gym.envs.vector import fleet_of, metaworld_fleet
 from vlp_gym.feedback.loop import FeedbackLoop
 from vlp_gym.feedback.outcomes import Outcomes
@@ -200,9 +201,8 @@ class RelabelReplay(BaseCallback):
 
     Args:
         verbose: 0 for silence; as in Stable-Baselines3.
-        flush_denormals: have torch take numbers below 1e-38 for 0 on the CPU, in this thread and in those that torch
-            starts after it; `torch.set_flush_denormal(True)` before any other use of torch reaches all. Units that the
-            changing reward silences leave such numbers in Adam's moments for good, and processors are slow with them.
+        flush_denormals: have torch take numbers below 1e-38 for 0 on the CPU, with which processors are slow and Adam's
+            moments fill; see `vlp_gym.denormals.flush_denormals`.
         catch_up: gradient steps of the new critic after pre-training (BPref: 100).
     """
 
@@ -229,7 +229,7 @@ class RelabelReplay(BaseCallback):
 
     def _on_training_start(self) -> None:
         if self._flush_denormals:
-            torch.set_flush_denormal(True)
+            flush_denormals()
 
     def _on_step(self) -> bool:
         if self.shared is None:

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from vlp_gym.atomic import atomic_write_text
 from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.denormals import flush_denormals
 from vlp_gym.errors import CheckpointError
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP
@@ -30,7 +31,8 @@ def train(config: TrainConfig) -> Path:
     """Train a model and return the folder of its checkpoint, `config.out / "checkpoint"`.
 
     Under `accelerate launch` every process draws batches of its own and the gradients are averaged. A killed run goes
-    on from its last checkpoint and ends as if it had never been killed.
+    on from its last checkpoint and ends as if it had never been killed. Torch takes numbers below 1e-38 for 0 in this
+    process from then on.
 
     Raises:
         CheckpointError: data, start weights or a run folder that are missing, damaged or of another configuration.
@@ -43,6 +45,7 @@ def train(config: TrainConfig) -> Path:
     )
     alone = accelerator.num_processes == 1
     device = resolve_device(config.device) if alone else accelerator.device
+    flush_denormals()
     torch.manual_seed(config.seed)
     model = VLP(config.model)
     if config.start is not None:

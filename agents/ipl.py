@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from agents import learning, offline
-from agents.iql import advantage_weight, asymmetry
+from agents.iql import advantage_weight, value_loss
 from agents.learning import by_seed
 from agents.networks import Actor, ActorKind, StackedMLP, adam, polyak_update
 from agents.offline_options import PairOptions, read_pairs, read_replay
 from agents.pair_batches import PairSampler, ReplaySampler, Rows, transitions_of
+from agents.piql import preference_loss
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.data.transitions import Transitions
 from vlp_gym.models.device import resolve_device
@@ -80,37 +80,12 @@ def shares(n_labelled: int, obs: Float[Tensor, "seeds rows obs"]) -> Float[Tenso
     return share
 
 
-def value_loss(
-    value: Float[Tensor, "seeds rows"],
-    target_q: Float[Tensor, "seeds rows"],
-    share: Float[Tensor, " rows"],
-    expectile: float,
-) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds rows"]]:
-    """Return the loss of V (IQL eq. 5), and its gradient by V."""
-    gap = target_q - value
-    pull = asymmetry(gap, expectile) * share * gap
-    return (pull * gap).sum(-1), -2 * pull
-
-
 def regularizer(
     reward: Float[Tensor, "seeds members rows"], share: Float[Tensor, " rows"]
 ) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds members rows"]]:
     """Return the mean squared implied reward (IPL eq. 7), and its gradient."""
     pull = reward * (share / reward.shape[1])
     return (pull * reward).flatten(1).sum(-1), 2 * pull
-
-
-def preference(
-    logit: Float[Tensor, "seeds members pairs"],
-    label: Float[Tensor, "seeds pairs"],
-    weight: Float[Tensor, "seeds pairs"],
-) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds members pairs"]]:
-    """Return P-IQL's `preference_loss`, mean over members too, and its gradient."""
-    total = weight.sum(-1, keepdim=True) * logit.shape[1]
-    share = (weight / torch.where(total > 0, total, 1.0)).unsqueeze(1)
-    label = label.unsqueeze(1).expand_as(logit)
-    each = by_seed(binary_cross_entropy_with_logits, logit, label, reduction="none")
-    return (each * share).sum((1, 2)), (by_seed(torch.sigmoid, logit) - label) * share
 
 
 class IPL:
@@ -176,7 +151,7 @@ class IPL:
         # Axes: seed, member, first or second, pair, step.
         of_steps = (*reward.shape[:2], 2, batch.label.shape[1], -1)
         first, second = reward[..., :n_labelled].view(of_steps).sum(-1).unbind(2)
-        loss_preference, of_logit = preference(second - first, batch.label, batch.weight)
+        loss_preference, of_logit = preference_loss(second - first, batch.label, batch.weight)
         of_reward *= config.regularization
         of_segments = torch.stack([-of_logit, of_logit], 2).unsqueeze(-1)
         of_reward[..., :n_labelled].view(of_steps).add_(of_segments)

@@ -71,27 +71,28 @@ class Config(Options):
     iql: IQLConfig = field(default_factory=IQLConfig)
 
 
-def expectile_loss(gap: Float[Tensor, "*rows"], expectile: float) -> Float[Tensor, "*rows"]:
-    """Return |expectile - 1(gap < 0)| gap^2 of every row (IQL eq. 5), of the gap target - prediction."""
-    return asymmetry(gap, expectile) * torch.square(gap)
-
-
 def asymmetry(gap: Float[Tensor, "*rows"], expectile: float) -> Float[Tensor, "*rows"]:
     """Return |expectile - 1(gap < 0)| of every row."""
     return torch.abs(expectile - (gap < 0).to(gap.dtype))
 
 
 def value_loss(
-    value: Float[Tensor, "seeds rows"], target_q: Float[Tensor, "seeds rows"], expectile: float
-) -> Float[Tensor, " seeds"]:
-    """Return the loss of V (IQL eq. 5), mean over rows.
+    value: Float[Tensor, "seeds rows"],
+    target_q: Float[Tensor, "seeds rows"],
+    share: Float[Tensor, " rows"] | float,
+    expectile: float,
+) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds rows"]]:
+    """Return the loss of V, |expectile - 1(gap < 0)| gap^2 of the gap target - V (IQL eq. 5), and its gradient by V.
 
     Args:
         value: V(s).
-        target_q: the smaller of the target critics' Q(s, a); no gradient.
+        target_q: the smaller of the target critics' Q(s, a).
+        share: what every row counts; 1 / rows for a mean.
         expectile: in (0, 1).
     """
-    return expectile_loss(target_q - value, expectile).mean(-1)
+    gap = target_q - value
+    pull = asymmetry(gap, expectile) * share * gap
+    return (pull * gap).sum(-1), -2 * pull
 
 
 def advantage_weight(
@@ -101,22 +102,15 @@ def advantage_weight(
     return torch.exp(advantage / temperature).clamp(max=limit)
 
 
-def actor_loss(
-    log_prob: Float[Tensor, "seeds rows"], weight: Float[Tensor, "seeds rows"]
-) -> Float[Tensor, " seeds"]:
-    """Return the loss of the actor: weighted cloning (IQL eq. 7), mean over rows."""
-    return -(weight * log_prob).mean(-1)
-
-
 def critic_loss(
     q: Float[Tensor, "seeds members rows"],
     reward: Float[Tensor, "seeds rows"],
     next_value: Float[Tensor, "seeds rows"],
     discount: float,
-) -> Float[Tensor, " seeds"]:
-    """Return the loss of Q against r + discount V(s') (IQL eq. 6), mean over critics and rows."""
-    target = (reward + discount * next_value).unsqueeze(1)
-    return torch.square(q - target).mean((-2, -1))
+) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds members rows"]]:
+    """Return the loss of Q against r + discount V(s') (IQL eq. 6), mean over critics and rows, and its gradient."""
+    gap = q - (reward + discount * next_value).unsqueeze(1)
+    return torch.square(gap).mean((1, 2)), gap * (2 / gap[0].numel())
 
 
 def normalised(reward: Float[Tensor, "*any rows"], norm: RewardNorm) -> Float[Tensor, "*any rows"]:
@@ -166,6 +160,7 @@ class IQLCore:
             name: adam(self.networks[name], config.learning_rate) for name in learned
         }
 
+    @torch.no_grad()
     def improve(
         self,
         obs: Float[Tensor, "seeds rows obs"],
@@ -175,31 +170,33 @@ class IQLCore:
         step: int,
     ) -> dict[str, Float[Tensor, " seeds"]]:
         """Take one gradient step on V and the actor, then on Q; return what they measured."""
-        config, obs_action = self.config, torch.cat([obs, action], -1)
-        with torch.no_grad():
-            target_q = self.target(obs_action).squeeze(-1).amin(1)
-        value = self.value(obs).flatten(1)
-        loss_v = by_seed(value_loss, value, target_q, expectile=config.expectile)
+        config, obs_action, share = self.config, torch.cat([obs, action], -1), 1 / obs.shape[1]
+        target_q = self.target(obs_action).squeeze(-1).amin(1)
+        value, trace = self.value.traced(obs)
+        loss_v, of_value = value_loss(value.flatten(1), target_q, share, config.expectile)
+        self.value.set_gradient(trace, of_value.view_as(value))
+        learning.adam_step(self.optimizers["value"])
 
         # With V as it was before its step, as in the official code.
-        advantage = target_q - value.detach()
+        advantage = target_q - value.flatten(1)
         settings = {"temperature": config.temperature, "limit": config.weight_limit}
         weight = by_seed(advantage_weight, advantage, **settings)
-        loss_actor = by_seed(actor_loss, self.actor.log_prob(self.actor(obs, step), action), weight)
+        loss_actor = self.actor.clone(obs, action, weight * share, step)
         if config.decay:
             rate = learning.cosine(config.learning_rate, step, self._steps)
             learning.set_learning_rate(self.optimizers["actor"], rate)
-        learning.descend(loss_v + loss_actor, self.optimizers["value"], self.optimizers["actor"])
+        learning.adam_step(self.optimizers["actor"])
 
-        with torch.no_grad():
-            next_value = self.value(next_obs).flatten(1)
-        q = self.critic(obs_action).squeeze(-1)
-        loss_q = by_seed(critic_loss, q, reward, next_value, discount=config.discount)
-        learning.descend(loss_q, self.optimizers["critic"])
+        next_value = self.value(next_obs).flatten(1)
+        q, trace = self.critic.traced(obs_action)
+        q = q.squeeze(-1)
+        loss_q, of_q = critic_loss(q, reward, next_value, config.discount)
+        self.critic.set_gradient(trace, of_q.unsqueeze(-1))
+        learning.adam_step(self.optimizers["critic"])
         polyak_update(self.target, self.critic, config.polyak)
         return {
-            "value_loss": loss_v.detach(), "actor_loss": loss_actor.detach(), "critic_loss": loss_q.detach(),
-            "advantage": advantage.mean(-1), "q": q.detach().flatten(1).mean(-1), "reward": reward.mean(-1),
+            "value_loss": loss_v, "actor_loss": loss_actor, "critic_loss": loss_q,
+            "advantage": advantage.mean(-1), "q": q.flatten(1).mean(-1), "reward": reward.mean(-1),
         }  # fmt: skip
 
 

@@ -71,21 +71,20 @@ class StackedMLP(nn.Module):
         """Return every member's outputs; with the number of a training step, some units are left out."""
         members, layers = self._members, self._layers()
         seen = inputs if members == 1 else inputs.repeat_interleave(members, 0)
-        masks = self._masks(step, inputs.shape[1])
+        masks, scale = self._masks(step, inputs.shape[1])
         if torch.is_grad_enabled():
-            scale = self._dropout.scale if self._dropout is not None and masks else 1.0
             out: Tensor = Perceptrons.apply(self.numbers, seen, layers, self._shape, masks, scale)
         else:
             out = outputs(layers, seen, masks)
         return out.view(len(inputs), members, *out.shape[1:])
 
     def traced(
-        self, inputs: Float[Tensor, "seeds rows width_in"]
+        self, inputs: Float[Tensor, "seeds rows width_in"], step: int | None = None
     ) -> tuple[Float[Tensor, "seeds members rows width_out"], Trace]:
-        """Return every member's outputs, and what `set_gradient` wants; without autograd, nothing left out."""
+        """Return what `forward` does, and what `set_gradient` wants; without autograd."""
         members = self._members
         seen = inputs if members == 1 else inputs.repeat_interleave(members, 0)
-        out, trace = traced(self._layers(), seen)
+        out, trace = traced(self._layers(), seen, *self._masks(step, inputs.shape[1]))
         return out.view(len(inputs), members, *out.shape[1:]), trace
 
     def set_gradient(
@@ -115,12 +114,16 @@ class StackedMLP(nn.Module):
         weights = [weight[row].cpu().numpy().copy() for weight in self.weights]
         return weights, [bias[row, 0].cpu().numpy().copy() for bias in self.biases]
 
-    def _masks(self, step: int | None, n_rows: int) -> list[Float[Tensor, "seeds rows _"]]:
+    def _masks(
+        self, step: int | None, n_rows: int
+    ) -> tuple[list[Float[Tensor, "seeds rows _"]], float]:
+        """Return the masks of a training step, and what they multiply a unit with that is not left out."""
         if step is None or self._dropout is None or not self._dropout.rate:
-            return []
+            return [], 1.0
         assert self._members == 1, "only actors have dropout, and a seed has one"
         inner = enumerate(self._shape.widths[1:-1])
-        return [self._dropout.at(step, number, n_rows, width) for number, width in inner]
+        masks = [self._dropout.at(step, number, n_rows, width) for number, width in inner]
+        return masks, self._dropout.scale
 
     def _layers(self) -> list[Layer]:
         # `to`, `double` and `deepcopy` put the numbers elsewhere.
@@ -184,9 +187,13 @@ class Actor(nn.Module):
         obs: Float[Tensor, "seeds rows obs"],
         action: Float[Tensor, "seeds rows action"],
         weight: Float[Tensor, "seeds rows"],
+        step: int | None = None,
     ) -> Float[Tensor, " seeds"]:
-        """Return the loss -sum(weight log pi(a|s)), and set its gradient; without autograd and dropout."""
-        sums, trace = self.body.traced(obs)
+        """Return the loss -sum(weight log pi(a|s)) (IQL eq. 7), and set its gradient; without autograd.
+
+        With the number of a training step, under dropout.
+        """
+        sums, trace = self.body.traced(obs, step)
         mean = by_seed(torch.tanh, sums.squeeze(1))
         gap, weight = action - mean, weight.unsqueeze(-1)
         if self.log_std is None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from agents import learning, offline
 from agents.iql import IQLConfig, IQLCore, RewardNorm, normalised
@@ -18,6 +19,7 @@ from agents.learning import by_seed
 from agents.networks import StackedMLP, adam
 from agents.offline_options import PairOptions, read_pairs, read_replay
 from agents.pair_batches import PairBatch, PairSampler, ReplaySampler, transitions_of
+from agents.perceptrons import Trace
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.data.transitions import Transitions
 from vlp_gym.models.device import resolve_device
@@ -47,19 +49,22 @@ class Config(PairOptions):
 
 
 def preference_loss(
-    logit: Float[Tensor, "seeds *members pairs"],
-    label: Float[Tensor, "seeds *members pairs"],
-    weight: Float[Tensor, "seeds *members pairs"],
-) -> Float[Tensor, " seeds"]:
-    """Return the cross-entropy of labels under Bradley-Terry (VLP eq. 1-2), mean over pairs that count.
+    logit: Float[Tensor, "seeds members pairs"],
+    label: Float[Tensor, "seeds pairs"],
+    weight: Float[Tensor, "seeds pairs"],
+) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds members pairs"]]:
+    """Return the cross-entropy of labels under Bradley-Terry (VLP eq. 1-2), and its gradient by the logits.
 
     Args:
         logit: how much more the second segment is worth: the difference of its sum of rewards to the first's.
         label: probability that the second is preferred.
-        weight: how much a pair counts; a pair of weight 0 is not counted in the mean either.
+        weight: how much a pair counts in the mean over pairs and members; a pair of weight 0 does not at all.
     """
-    each = nn.functional.binary_cross_entropy_with_logits(logit, label, reduction="none")
-    return learning.weighted_mean(each.flatten(1), weight.flatten(1))
+    total = weight.sum(-1, keepdim=True) * logit.shape[1]
+    share = (weight / torch.where(total > 0, total, 1.0)).unsqueeze(1)
+    label = label.unsqueeze(1).expand_as(logit)
+    each = by_seed(binary_cross_entropy_with_logits, logit, label, reduction="none")
+    return (each * share).sum((1, 2)), (by_seed(torch.sigmoid, logit) - label) * share
 
 
 class PIQL:
@@ -94,47 +99,51 @@ class PIQL:
             size = config.replay_batch_size
             self._replay = ReplaySampler(replay, data, config.seeds, size, self.device)
 
+    @torch.no_grad()
     def update(self) -> dict[str, Float[Tensor, " seeds"]]:
         """Take one step on the reward, while it is learned, and one of IQL; return what they measured."""
         is_learned = self.step < self.config.reward_steps
         info = {}
         if is_learned or self._replay is None:
             batch = self._pairs.at(self.step)
-            with torch.set_grad_enabled(is_learned):
-                flat = self._paid(batch.obs.flatten(1, 3), batch.action.flatten(1, 3))
+            flat, trace = self.reward.traced(
+                _inputs(batch.obs.flatten(1, 3), batch.action.flatten(1, 3))
+            )
             reward = flat.view(batch.obs.shape[:-1])
             if is_learned:
-                info = self._learn_reward(reward, batch)
+                info = self._learn_reward(reward, batch, trace)
         if self._replay is None:
             obs, action, next_obs = transitions_of(batch)
-            of_steps = reward.detach()[..., :-1].flatten(1)
+            of_steps = reward[..., :-1].flatten(1)
         else:
             obs, action, next_obs = self._replay.at(self.step)
-            with torch.no_grad():
-                of_steps = self._paid(obs, action)
+            of_steps = self.reward(_inputs(obs, action)).flatten(1)
         paid = by_seed(normalised, of_steps, norm=self.config.reward_norm)
         info |= self.core.improve(obs, action, paid, next_obs, self.step)
         self.step += 1
         return info
 
     def _learn_reward(
-        self, reward: Float[Tensor, "seeds 2 pairs steps"], batch: PairBatch
+        self, reward: Float[Tensor, "seeds 2 pairs steps"], batch: PairBatch, trace: Trace
     ) -> dict[str, Float[Tensor, " seeds"]]:
         first, second = reward.sum(-1).unbind(1)
-        loss = by_seed(preference_loss, second - first, batch.label, batch.weight)
-        learning.descend(loss, self.optimizers["reward"])
-        accuracy = learning.label_accuracy(second - first, batch.label, batch.weight)
-        return {"reward_loss": loss.detach(), "label_accuracy": accuracy}
-
-    def _paid(
-        self, obs: Float[Tensor, "seeds rows obs"], action: Float[Tensor, "seeds rows action"]
-    ) -> Float[Tensor, "seeds rows"]:
-        rewards: Tensor = self.reward(torch.cat([obs, action], -1)).flatten(1)
-        return rewards
+        logit = second - first
+        loss, of_logit = preference_loss(logit.unsqueeze(1), batch.label, batch.weight)
+        of_segments = torch.cat([-of_logit, of_logit], 1).unsqueeze(-1).expand_as(reward)
+        self.reward.set_gradient(trace, of_segments.reshape(len(reward), 1, -1, 1))
+        learning.adam_step(self.optimizers["reward"])
+        accuracy = learning.label_accuracy(logit, batch.label, batch.weight)
+        return {"reward_loss": loss, "label_accuracy": accuracy}
 
     def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
         """Return what the policy of one of the seeds does."""
         return self.core.actor.act(obs, seed)
+
+
+def _inputs(
+    obs: Float[Tensor, "seeds rows obs"], action: Float[Tensor, "seeds rows action"]
+) -> Float[Tensor, "seeds rows both"]:
+    return torch.cat([obs, action], -1)
 
 
 def make(config: Config) -> PIQL:

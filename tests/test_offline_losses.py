@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from agents import cpl, ipl, iql, learning, piql
+from agents.draws import Dropout
 from agents.networks import Actor
 
 RNG = np.random.default_rng(0)
@@ -30,55 +31,59 @@ def gradients(loss: Tensor, *inputs: Tensor) -> list[Any]:
     return [each.numpy() for each in torch.autograd.grad(loss.sum(), inputs)]
 
 
+def check_gradient(loss: Tensor, gradient: Tensor, asked: Tensor) -> None:
+    assert loss.shape == (len(asked),)
+    np.testing.assert_allclose(gradient.detach(), gradients(loss, asked)[0], rtol=1e-12)
+
+
 def test_the_value_loss_is_an_asymmetric_square() -> None:
     value, target = draw(2, 7), draw(2, 7).detach()
-    loss = iql.value_loss(value, target, 0.7)
+    loss, gradient = iql.value_loss(value, target, 1 / 7, 0.7)
     gap = (target - value).detach().numpy()
     share = np.where(gap < 0, 0.3, 0.7)
     np.testing.assert_allclose(loss.detach(), (share * gap**2).mean(1), rtol=1e-14)
-    np.testing.assert_allclose(gradients(loss, value)[0], -2 * share * gap / 7, rtol=1e-14)
+    np.testing.assert_allclose(gradient.detach(), -2 * share * gap / 7, rtol=1e-14)
+    check_gradient(loss, gradient, value)
+    of_each = ipl.shares(4, torch.zeros(2, 7, 1, dtype=torch.float64))
+    check_gradient(*iql.value_loss(value, target, of_each, 0.7), value)
 
 
 def test_the_value_loss_is_least_at_the_expectile() -> None:
     target = torch.from_numpy(RNG.normal(size=(1, 4001)))
-    value = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+    value = torch.zeros(1, 1, dtype=torch.float64)
     for _ in range(300):
-        iql.value_loss(value.expand(1, 4001), target, 0.9).sum().backward()
-        with torch.no_grad():
-            value -= value.grad
-        value.grad = None
+        _, gradient = iql.value_loss(value.expand(1, 4001), target, 1 / 4001, 0.9)
+        value -= gradient.sum(1, keepdim=True)
     above = (target - value).clamp(min=0).sum() * 0.9
     below = (value - target).clamp(min=0).sum() * 0.1
     assert above.item() == pytest.approx(below.item(), rel=1e-6)
 
 
-def test_the_actor_clones_what_is_worth_it() -> None:
-    log_prob, advantage = draw(2, 5), draw(2, 5).detach() * 3
+def test_an_action_counts_as_its_advantage_says() -> None:
+    advantage = draw(2, 5).detach() * 3
     weight = iql.advantage_weight(advantage, 0.3333, 100.0)
     expected = np.minimum(np.exp(advantage.numpy() / 0.3333), 100.0)
     np.testing.assert_allclose(weight, expected, rtol=1e-12)
-    loss = iql.actor_loss(log_prob, weight)
-    np.testing.assert_allclose(
-        loss.detach(), -(expected * log_prob.detach().numpy()).mean(1), rtol=1e-12
-    )
-    np.testing.assert_allclose(gradients(loss, log_prob)[0], -expected / 5, rtol=1e-12)
 
 
 def test_the_critic_follows_reward_and_next_value() -> None:
     q, reward, value = draw(2, 2, 6), draw(2, 6).detach(), draw(2, 6).detach()
-    loss = iql.critic_loss(q, reward, value, 0.9)
+    loss, gradient = iql.critic_loss(q, reward, value, 0.9)
     gap = q.detach().numpy() - (reward + 0.9 * value).numpy()[:, None]
     np.testing.assert_allclose(loss.detach(), (gap**2).mean((1, 2)), rtol=1e-14)
-    np.testing.assert_allclose(gradients(loss, q)[0], 2 * gap / 12, rtol=1e-13)
+    np.testing.assert_allclose(gradient.detach(), 2 * gap / 12, rtol=1e-13)
+    check_gradient(loss, gradient, q)
 
 
 def test_the_preference_loss_is_the_cross_entropy_of_bradley_and_terry() -> None:
-    logit, label = draw(2, 9), labels(2, 9)
-    loss = piql.preference_loss(logit, label, torch.ones_like(label))
-    p, y = sigmoid(logit.detach().numpy()), label.numpy()
-    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean(1)
+    logit, label = draw(2, 3, 9), labels(2, 9)
+    loss, gradient = piql.preference_loss(logit, label, torch.ones_like(label))
+    p, y = sigmoid(logit.detach().numpy()), label.numpy()[:, None]
+    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean((1, 2))
     np.testing.assert_allclose(loss.detach(), expected, rtol=1e-13)
-    np.testing.assert_allclose(gradients(loss, logit)[0], (p - y) / 9, rtol=1e-12)
+    np.testing.assert_allclose(gradient.detach(), (p - y) / 27, rtol=1e-12)
+    weight = torch.tensor([[1.0, 0, 1, 0.5, 1, 1, 0, 2, 1], [0] * 9], dtype=torch.float64)
+    check_gradient(*piql.preference_loss(logit, label, weight), logit)
 
 
 @pytest.mark.parametrize("bias", [1.0, 0.5])
@@ -100,7 +105,8 @@ def test_without_bias_the_contrastive_loss_is_bradley_and_terrys() -> None:
     first, second, label = draw(1, 9), draw(1, 9), labels(1, 9)
     ones = torch.ones_like(label)
     whole = cpl.cpl_loss(first, second, label, ones, 1.0)
-    assert whole.item() == pytest.approx(piql.preference_loss(second - first, label, ones).item())
+    logit = (second - first).unsqueeze(1)
+    assert whole.item() == pytest.approx(piql.preference_loss(logit, label, ones)[0].item())
 
 
 def test_under_a_bias_a_tie_pulls_both_segments_up() -> None:
@@ -129,10 +135,11 @@ def test_a_pair_without_weight_is_not_counted_in_the_mean() -> None:
     whole = cpl.cpl_loss(first, second, label, weight, 0.5)
     alone = cpl.cpl_loss(first[:, kept], second[:, kept], label[:, kept], ones, 0.5)
     assert whole.item() == pytest.approx(alone.item(), rel=1e-14)
-    whole = piql.preference_loss(first, label, weight)
-    assert whole.item() == pytest.approx(
-        piql.preference_loss(first[:, kept], label[:, kept], ones).item()
-    )
+    logit = first.unsqueeze(1)
+    whole, gradient = piql.preference_loss(logit, label, weight)
+    alone, _ = piql.preference_loss(logit[..., kept], label[:, kept], ones)
+    assert whole.item() == pytest.approx(alone.item())
+    assert not gradient[0, 0, ~kept].any()
     assert learning.weighted_mean(first, 0 * weight).item() == 0
 
 
@@ -161,47 +168,24 @@ def test_squared_rewards_of_both_sources_count_alike() -> None:
     loss, gradient = ipl.regularizer(reward, ipl.shares(8, rows))
     assert loss.item() == pytest.approx(squared.mean())
     np.testing.assert_allclose(gradient, 2 * reward / 16, rtol=1e-12)
+    asked = draw(2, 2, 8)
+    check_gradient(*ipl.regularizer(asked, ipl.shares(3, rows)), asked)
     half = 0.5 * squared[..., :3].mean() + 0.5 * squared[..., 3:].mean()
     assert ipl.regularizer(reward, ipl.shares(3, rows))[0].item() == pytest.approx(half)
 
 
-def test_gradients_of_ipl_are_those_of_its_losses() -> None:
-    value, reward, logit = draw(2, 7), draw(2, 2, 7), draw(2, 2, 9)
-    target, label = draw(2, 7).detach(), labels(2, 9)
-    share = ipl.shares(4, torch.zeros(2, 7, 1, dtype=torch.float64))
-    weight = torch.tensor([[1.0, 0, 1, 0.5, 1, 1, 0, 2, 1], [0] * 9], dtype=torch.float64)
-    for asked, (loss, gradient) in (
-        (value, ipl.value_loss(value, target, share, 0.75)),
-        (reward, ipl.regularizer(reward, share)),
-        (logit, ipl.preference(logit, label, weight)),
-    ):
-        assert loss.shape == (2,)
-        np.testing.assert_allclose(gradient.detach(), gradients(loss, asked)[0], rtol=1e-12)
-
-
-def test_losses_of_ipl_are_those_of_iql_and_piql() -> None:
-    value, target, logit, label = draw(2, 7), draw(2, 7), draw(2, 2, 9), labels(2, 9)
-    share = ipl.shares(7, torch.zeros(2, 7, 1, dtype=torch.float64))
-    torch.testing.assert_close(
-        ipl.value_loss(value, target, share, 0.75)[0], iql.value_loss(value, target, 0.75)
-    )
-    weight = torch.ones_like(label)
-    of_both = (each.unsqueeze(1).expand_as(logit) for each in (label, weight))
-    torch.testing.assert_close(
-        ipl.preference(logit, label, weight)[0], piql.preference_loss(logit, *of_both)
-    )
-
-
+@pytest.mark.parametrize("rate", [0.0, 0.25])
 @pytest.mark.parametrize("kind", ["gaussian", "deterministic"])
-def test_a_clone_goes_down_the_weighted_likelihood(kind: Any) -> None:
-    actor = Actor((0, 1), 5, 3, (8, 8), kind).double()
+def test_a_clone_goes_down_the_weighted_likelihood(kind: Any, rate: float) -> None:
+    dropout = Dropout((0, 1), rate, torch.device("cpu"))
+    actor = Actor((0, 1), 5, 3, (8, 8), kind, dropout).double()
     obs, action, weight = draw(2, 6, 5).detach(), draw(2, 6, 3).detach(), draw(2, 6).detach()
     if actor.log_std is not None:
         actor.log_std.data[0, 0] = torch.tensor([-6.0, 0.5, 2.0])
-    wanted = -(weight * actor.log_prob(actor(obs), action)).sum(-1)
+    wanted = -(weight * actor.log_prob(actor(obs, 3), action)).sum(-1)
     expected = torch.autograd.grad(wanted.sum(), list(actor.parameters()))
     with torch.no_grad():
-        torch.testing.assert_close(actor.clone(obs, action, weight), wanted)
+        torch.testing.assert_close(actor.clone(obs, action, weight, 3), wanted)
     for parameter, gradient in zip(actor.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
 

@@ -15,7 +15,8 @@ def flush_denormals(flush: bool = True) -> bool:
 
     Units that stay silent leave such numbers in Adam's moments for good (0.9^n does not end at 0): after 1,000 steps of
     SAC on Meta-World one in seven of the critic's moments is one. `torch.set_flush_denormal` alone reaches the thread
-    that calls it and those that it starts later, so those that have worked for it already are ended here.
+    that calls it and those that it starts later, so those that have worked for it already are ended here (of GNU's
+    OpenMP, which PyTorch has on Linux; elsewhere they are left as they are).
 
     Args:
         flush: False has torch compute with them again, as it does by itself.
@@ -23,7 +24,7 @@ def flush_denormals(flush: bool = True) -> bool:
     if not torch.set_flush_denormal(flush):
         return False
     for library in threadpool_info():
-        if library["user_api"] == "openmp":
+        if library["prefix"] == "libgomp":
             with suppress(AttributeError, OSError):  # older than OpenMP 5.0
                 ctypes.CDLL(library["filepath"]).omp_pause_resource_all(HARD)
     return True

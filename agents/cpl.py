@@ -18,7 +18,7 @@ from agents.draws import Dropout
 from agents.learning import by_seed
 from agents.networks import Actor, ActorKind, adam
 from agents.offline_options import PairOptions, read_pairs
-from agents.pair_batches import PairBatch, PairSampler
+from agents.pair_batches import PairSampler
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.models.device import resolve_device
 
@@ -97,37 +97,43 @@ class Config(PairOptions):
 
 
 def cpl_loss(
-    first: Float[Tensor, "seeds pairs"],
-    second: Float[Tensor, "seeds pairs"],
+    worth: Float[Tensor, "seeds 2 pairs"],
     label: Float[Tensor, "seeds pairs"],
     weight: Float[Tensor, "seeds pairs"],
     bias: float,
-) -> Float[Tensor, " seeds"]:
-    """Return the biased contrastive loss (CPL eq. 5 and its conservative form, appendix), mean over pairs that count.
+) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds 2 pairs"]]:
+    """Return the biased contrastive loss (CPL eq. 5 and its conservative form, appendix), and its gradient by `worth`.
 
     Args:
-        first: alpha times the sum of log-probabilities over the first segments.
-        second: the same of the second segments.
+        worth: alpha times the sum of log-probabilities over a segment.
         label: probability that the second is preferred.
-        weight: how much a pair counts; a pair of weight 0 is not counted in the mean either.
+        weight: how much a pair counts in the mean; a pair of weight 0 does not at all.
         bias: lambda, in (0, 1].
     """
-    softplus = nn.functional.softplus
-    each = label * softplus(bias * first - second) + (1 - label) * softplus(bias * second - first)
-    return learning.weighted_mean(each, weight)
+    total = weight.sum(-1, keepdim=True)
+    share = weight / torch.where(total > 0, total, 1.0)
+    first, second = worth.unbind(1)
+    gaps = torch.stack([bias * first - second, bias * second - first], 1)
+    # How much the second, and the first, of a pair ought to win.
+    wins = torch.stack([label, 1 - label], 1) * share.unsqueeze(1)
+    loss = (wins * by_seed(nn.functional.softplus, gaps)).sum((1, 2))
+    to_second, to_first = (wins * by_seed(torch.sigmoid, gaps)).unbind(1)
+    return loss, torch.stack([bias * to_second - to_first, bias * to_first - to_second], 1)
 
 
 def bc_loss(
     log_prob: Float[Tensor, "seeds 2 pairs steps"],
     label: Float[Tensor, "seeds pairs"],
     only_preferred: bool,
-) -> Float[Tensor, " seeds"]:
-    """Return the loss of cloning: -log pi(a|s), mean over the steps of all segments or of the preferred ones."""
-    of_segment = -log_prob.mean(-1)  # [seeds, 2, pairs]
-    if not only_preferred:
-        return of_segment.mean((1, 2))
-    preferred = torch.stack([label <= 0.5, label >= 0.5], 1).to(of_segment.dtype)
-    return learning.weighted_mean(of_segment.flatten(1), preferred.flatten(1))
+) -> tuple[Float[Tensor, " seeds"], Float[Tensor, "seeds 2 pairs 1"]]:
+    """Return the loss of cloning: -log pi(a|s), mean over the steps of all segments or of the preferred ones.
+
+    And its gradient by the log-probability of a step, which is that of all steps of a segment.
+    """
+    sides = (label <= 0.5, label >= 0.5) if only_preferred else (torch.ones_like(label),) * 2
+    taken = torch.stack(sides, 1).to(log_prob.dtype)
+    of_each = -taken / taken.sum((1, 2), keepdim=True) / log_prob.shape[-1]
+    return (of_each * log_prob.sum(-1)).sum((1, 2)), of_each.unsqueeze(-1)
 
 
 class CPL:
@@ -160,41 +166,40 @@ class CPL:
         """Whether the warm start lasts."""
         return self.config.variant == "bc" or self.step < self.config.bc_steps
 
+    @torch.no_grad()
     def update(self) -> dict[str, Float[Tensor, " seeds"]]:
         """Take one step, of cloning or of CPL; return what it measured."""
-        config, batch = self.config, self._pairs.at(self.step)
+        config, contrast, batch = self.config, self.config.contrast, self._pairs.at(self.step)
         if self.step == config.bc_steps and not self.is_cloning and self.step:
             self._leave_the_warm_start()
         obs, action = batch.obs.flatten(1, 3), batch.action.flatten(1, 3)
-        log_prob = self.actor.log_prob(self.actor(obs, self.step), action)
-        log_prob = log_prob.view(batch.obs.shape[:-1])  # [seeds, 2, pairs, steps]
-        only_preferred = config.bc_data == "preferred"
-        cloning = by_seed(bc_loss, log_prob, batch.label, only_preferred=only_preferred)
-        info = {"bc_loss": cloning.detach()}
-        loss = cloning
+        log_prob, trace = self.actor.traced(obs, action, self.step)
+        of_steps = log_prob.view(batch.obs.shape[:-1])  # [seeds, 2, pairs, steps]
+        loss, gradient = bc_loss(of_steps, batch.label, config.bc_data == "preferred")
+        info = {"bc_loss": loss}
         if not self.is_cloning:
             self._warm_up()
-            first, second = self._worth(log_prob, batch).unbind(1)
-            bias = config.contrast.bias
-            contrast = by_seed(cpl_loss, first, second, batch.label, batch.weight, bias=bias)
-            loss = contrast + config.contrast.cloning * cloning
+            worth = contrast.alpha * self._from_reference(of_steps, obs, action).sum(-1)
+            loss, of_worth = cpl_loss(worth, batch.label, batch.weight, contrast.bias)
+            gradient = contrast.cloning * gradient + contrast.alpha * of_worth.unsqueeze(-1)
+            first, second = worth.unbind(1)
             accuracy = learning.label_accuracy(second - first, batch.label, batch.weight)
-            info |= {"cpl_loss": contrast.detach(), "label_accuracy": accuracy}
-        learning.descend(loss, self.optimizers["actor"])
+            info |= {"cpl_loss": loss, "label_accuracy": accuracy}
+        self.actor.set_gradient(trace, gradient.expand_as(of_steps).flatten(1))
+        learning.adam_step(self.optimizers["actor"])
         self.step += 1
         return info
 
-    def _worth(
-        self, log_prob: Float[Tensor, "seeds 2 pairs steps"], batch: PairBatch
-    ) -> Float[Tensor, "seeds 2 pairs"]:
-        """Return alpha times the sum of log-probabilities, of a KL variant relative to the cloned policy's."""
-        contrast = self.config.contrast
-        if contrast.is_relative:
-            with torch.no_grad():
-                obs, action = batch.obs.flatten(1, 3), batch.action.flatten(1, 3)
-                cloned = self.reference.log_prob(self.reference(obs), action)
-            log_prob = log_prob - cloned.view(log_prob.shape)
-        return contrast.alpha * log_prob.sum(-1)
+    def _from_reference(
+        self,
+        log_prob: Float[Tensor, "seeds 2 pairs steps"],
+        obs: Float[Tensor, "seeds rows obs"],
+        action: Float[Tensor, "seeds rows action"],
+    ) -> Float[Tensor, "seeds 2 pairs steps"]:
+        """Return log-probabilities, of a KL variant relative to the cloned policy's."""
+        if not self.config.contrast.is_relative:
+            return log_prob
+        return log_prob - self.reference.traced(obs, action)[0].view(log_prob.shape)
 
     def _leave_the_warm_start(self) -> None:
         # The official code begins anew with the optimiser, and counts from the policy as it is now.

@@ -81,20 +81,6 @@ def by_seed(function: Callable[..., Tensor], *stacked: Tensor, **settings: Any) 
     return torch.cat(list(rows))
 
 
-def descend(loss: Float[Tensor, " seeds"], *optimizers: torch.optim.Adam) -> None:
-    """Take one step down the loss of every seed: their sum has the gradients that each would have alone.
-
-    Args:
-        loss: what is to fall; a sum of losses that share no weights goes down each of them.
-        optimizers: those of the networks that it depends on and that learn from it.
-    """
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    loss.sum().backward()  # type: ignore[no-untyped-call]
-    for optimizer in optimizers:
-        adam_step(optimizer)
-
-
 def adam_step(optimizer: torch.optim.Adam) -> None:
     """Take the step of `optimizer.step()`, fused and with a gradient everywhere, without what surrounds it in PyTorch.
 

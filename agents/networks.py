@@ -1,10 +1,12 @@
 """Networks of several seeds as one: stacked weights, one batched product a layer.
 
-Axis 0 of everything is the seed. A seed's numbers are those that it would have alone, bit for bit on one machine.
+Axis 0 of everything is the seed. A seed's numbers are those that it would have alone, bit for bit on one machine. No
+network knows autograd: losses say their gradient by its outputs, and `set_gradient` does the rest.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from agents.draws import Dropout, torch_generator
 from agents.learning import by_seed
-from agents.perceptrons import Layer, Perceptrons, Shape, Trace, of_networks, outputs, traced
+from agents.perceptrons import Layer, Shape, Trace, of_networks, outputs, traced
 
 ActorKind = Literal["deterministic", "gaussian"]
 
@@ -66,26 +68,22 @@ class StackedMLP(nn.Module):
         return [layer.bias for layer in self._layers()]
 
     def forward(
-        self, inputs: Float[Tensor, "seeds rows width_in"], step: int | None = None
+        self, inputs: Float[Tensor, "seeds rows width_in"]
     ) -> Float[Tensor, "seeds members rows width_out"]:
-        """Return every member's outputs; with the number of a training step, some units are left out."""
-        members, layers = self._members, self._layers()
-        seen = inputs if members == 1 else inputs.repeat_interleave(members, 0)
-        masks, scale = self._masks(step, inputs.shape[1])
-        if torch.is_grad_enabled():
-            out: Tensor = Perceptrons.apply(self.numbers, seen, layers, self._shape, masks, scale)
-        else:
-            out = outputs(layers, seen, masks)
-        return out.view(len(inputs), members, *out.shape[1:])
+        """Return every member's outputs."""
+        out = outputs(self._layers(), self._seen_by_members(inputs))
+        return out.view(len(inputs), self._members, *out.shape[1:])
 
     def traced(
         self, inputs: Float[Tensor, "seeds rows width_in"], step: int | None = None
     ) -> tuple[Float[Tensor, "seeds members rows width_out"], Trace]:
-        """Return what `forward` does, and what `set_gradient` wants; without autograd."""
-        members = self._members
-        seen = inputs if members == 1 else inputs.repeat_interleave(members, 0)
-        out, trace = traced(self._layers(), seen, *self._masks(step, inputs.shape[1]))
-        return out.view(len(inputs), members, *out.shape[1:]), trace
+        """Return what `forward` does, and what `set_gradient` wants.
+
+        With the number of a training step, some units are left out.
+        """
+        masks, scale = self._masks(step, inputs.shape[1])
+        out, trace = traced(self._layers(), self._seen_by_members(inputs), masks, scale)
+        return out.view(len(inputs), self._members, *out.shape[1:]), trace
 
     def set_gradient(
         self, trace: Trace, of_outputs: Float[Tensor, "seeds members rows width_out"]
@@ -114,6 +112,11 @@ class StackedMLP(nn.Module):
         weights = [weight[row].cpu().numpy().copy() for weight in self.weights]
         return weights, [bias[row, 0].cpu().numpy().copy() for bias in self.biases]
 
+    def _seen_by_members(
+        self, inputs: Float[Tensor, "seeds rows width_in"]
+    ) -> Float[Tensor, "networks rows width_in"]:
+        return inputs if self._members == 1 else inputs.repeat_interleave(self._members, 0)
+
     def _masks(
         self, step: int | None, n_rows: int
     ) -> tuple[list[Float[Tensor, "seeds rows _"]], float]:
@@ -131,6 +134,23 @@ class StackedMLP(nn.Module):
             self._seen_at = self.numbers.data_ptr()
             self._seen = self._shape.layers_in(self.numbers.detach())
         return self._seen
+
+
+@dataclass(frozen=True)
+class ActorTrace:
+    """What the gradient of log pi(a|s) follows from.
+
+    Attributes:
+        body: of the perceptron.
+        mean: mean action, the tanh of what the perceptron says.
+        gap: action - mean.
+        pull: gradient of log pi(a|s) by the mean.
+    """
+
+    body: Trace
+    mean: Float[Tensor, "seeds rows action"]
+    gap: Float[Tensor, "seeds rows action"]
+    pull: Float[Tensor, "seeds rows action"]
 
 
 class Actor(nn.Module):
@@ -162,25 +182,41 @@ class Actor(nn.Module):
             nn.Parameter(torch.zeros(len(seeds), 1, action_dim)) if kind == "gaussian" else None
         )
 
-    def forward(
-        self, obs: Float[Tensor, "seeds rows obs"], step: int | None = None
-    ) -> Float[Tensor, "seeds rows action"]:
-        """Return mean actions in [-1, 1]; with the number of a training step, under dropout."""
-        return by_seed(torch.tanh, self.body(obs, step).squeeze(1))
-
     def act(self, obs: Float[Tensor, "rows obs"], seed: int) -> Float[Tensor, "rows action"]:
         """Return the actions of one seed's policy, without noise."""
         return torch.tanh(self.body.of_seed(obs, seed).squeeze(0))
 
-    def log_prob(
-        self, mean: Float[Tensor, "seeds rows action"], action: Float[Tensor, "seeds rows action"]
-    ) -> Float[Tensor, "seeds rows"]:
-        """Return log pi(a|s): of a deterministic policy -|mean - a|^2, without factor or constant (CPL)."""
+    def traced(
+        self,
+        obs: Float[Tensor, "seeds rows obs"],
+        action: Float[Tensor, "seeds rows action"],
+        step: int | None = None,
+    ) -> tuple[Float[Tensor, "seeds rows"], ActorTrace]:
+        """Return log pi(a|s), and what `set_gradient` wants.
+
+        Of a deterministic policy -|mean - a|^2, without factor or constant (CPL). With the number of a training step,
+        under dropout.
+        """
+        sums, trace = self.body.traced(obs, step)
+        mean = by_seed(torch.tanh, sums.squeeze(1))
+        gap = action - mean
         if self.log_std is None:
-            return -torch.square(mean - action).sum(-1)
+            return -torch.square(gap).sum(-1), ActorTrace(trace, mean, gap, 2 * gap)
         log_std = self.log_std.clamp(*LOG_STD_RANGE)
-        gap = (action - mean) / by_seed(torch.exp, log_std)
-        return -(0.5 * torch.square(gap) + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+        pull = gap * by_seed(torch.exp, -2 * log_std)
+        log_prob = -(0.5 * gap * pull + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+        return log_prob, ActorTrace(trace, mean, gap, pull)
+
+    def set_gradient(self, trace: ActorTrace, of_log_prob: Float[Tensor, "seeds rows"]) -> None:
+        """Set the gradient that an optimiser goes down, by that of log pi(a|s)."""
+        weight = of_log_prob.unsqueeze(-1)
+        if self.log_std is not None:
+            low, high = LOG_STD_RANGE
+            within = (low < self.log_std) & (self.log_std < high)
+            misfit = trace.gap * trace.pull - 1
+            self.log_std.grad = (weight * misfit).sum(1, keepdim=True) * within
+        of_sums = weight * trace.pull * (1 - torch.square(trace.mean))
+        self.body.set_gradient(trace.body, of_sums.unsqueeze(1))
 
     def clone(
         self,
@@ -189,27 +225,10 @@ class Actor(nn.Module):
         weight: Float[Tensor, "seeds rows"],
         step: int | None = None,
     ) -> Float[Tensor, " seeds"]:
-        """Return the loss -sum(weight log pi(a|s)) (IQL eq. 7), and set its gradient; without autograd.
-
-        With the number of a training step, under dropout.
-        """
-        sums, trace = self.body.traced(obs, step)
-        mean = by_seed(torch.tanh, sums.squeeze(1))
-        gap, weight = action - mean, weight.unsqueeze(-1)
-        if self.log_std is None:
-            pull = 2 * gap
-            loss = weight * torch.square(gap)
-        else:
-            low, high = LOG_STD_RANGE
-            log_std = self.log_std.clamp(low, high)
-            pull = gap * by_seed(torch.exp, -2 * log_std)
-            misfit = gap * pull
-            loss = weight * (0.5 * misfit + log_std + 0.5 * math.log(2 * math.pi))
-            within = (low < self.log_std) & (self.log_std < high)
-            self.log_std.grad = (weight * (1 - misfit)).sum(1, keepdim=True) * within
-        of_sums = weight * pull * (torch.square(mean) - 1)
-        self.body.set_gradient(trace, of_sums.unsqueeze(1))
-        return loss.sum((1, 2))
+        """Return the loss -sum(weight log pi(a|s)) (IQL eq. 7), and set its gradient; arguments as of `traced`."""
+        log_prob, trace = self.traced(obs, action, step)
+        self.set_gradient(trace, -weight)
+        return -(weight * log_prob).sum(-1)
 
 
 def _orthogonal(n_in: int, n_out: int, generator: torch.Generator) -> Float[Tensor, "n_in n_out"]:

@@ -1,20 +1,19 @@
-"""Perceptrons as one node of autograd: their numbers stand in one array, their gradient is written by hand.
+"""Perceptrons without autograd: their numbers stand in one array, their gradient is written by hand.
 
-About half of a step of small networks is what happens around the products: a node an operation, an array a result, an
-optimiser that goes through a dozen parameters. Here results are written over what nobody needs any more, and nothing is
-computed that nobody asks for.
+About half of a step of small networks is what happens around the products: a node of autograd an operation, an array a
+result, an optimiser that goes through a dozen parameters. Here results are written over what nobody needs any more, and
+nothing is computed that nobody asks for.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 LARGE = 2**20
 """Results of a layer and network above which a CPU does one network after the other: its cache holds no more."""
@@ -98,8 +97,8 @@ def write_gradients(
     below: Sequence[Float[Tensor, "networks rows _"]],
     of_outputs: Float[Tensor, "networks rows width_out"],
     mask_scale: float,
-) -> Float[Tensor, "networks rows _"]:
-    """Write the gradients of weights and biases, and return that of the sums of the first layer.
+) -> None:
+    """Write the gradients of weights and biases.
 
     Args:
         gradients: where they go.
@@ -126,7 +125,6 @@ def write_gradients(
             _rectify(of_sums, below[number], 0, grad_input=of_sums)
             if mask_scale != 1:
                 of_sums.mul_(mask_scale)
-    return of_sums
 
 
 def of_networks(layers: Sequence[Layer], networks: slice) -> Sequence[Layer]:
@@ -145,16 +143,11 @@ def groups(inputs: Float[Tensor, "networks rows width_in"], layers: Sequence[Lay
 
 
 def outputs(
-    layers: Sequence[Layer],
-    inputs: Float[Tensor, "networks rows width_in"],
-    masks: Sequence[Float[Tensor, "networks rows _"]] = (),
+    layers: Sequence[Layer], inputs: Float[Tensor, "networks rows width_in"]
 ) -> Float[Tensor, "networks rows width_out"]:
     """Return what the networks say, with nothing kept for a gradient; see `results`."""
-    found = []
-    for each in groups(inputs, layers):
-        some = of_networks(layers, each)
-        found.append(results(some, inputs[each], [mask[each] for mask in masks])[-1])
-    return _joined(found)
+    at_once = groups(inputs, layers)
+    return _joined([results(of_networks(layers, each), inputs[each])[-1] for each in at_once])
 
 
 def _joined(of_groups: Sequence[Tensor]) -> Tensor:
@@ -174,20 +167,11 @@ class Trace:
         self,
         gradients: Sequence[Layer],
         of_outputs: Float[Tensor, "networks rows width_out"],
-        of_inputs: Float[Tensor, "networks rows width_in"] | None = None,
     ) -> None:
-        """Write the gradients of weights and biases.
-
-        Args:
-            gradients: where they go.
-            of_outputs: the gradient of the outputs.
-            of_inputs: where that of the inputs goes; None: nobody wants it.
-        """
+        """Write the gradients of weights and biases to where they go, by that of the outputs."""
         for each, below in zip(self.groups, self.below, strict=True):
             written, layers = (of_networks(all_of, each) for all_of in (gradients, self.layers))
-            of_sums = write_gradients(written, layers, below, of_outputs[each], self.mask_scale)
-            if of_inputs is not None:
-                torch.bmm(of_sums, layers[0].weight.mT, out=of_inputs[each])
+            write_gradients(written, layers, below, of_outputs[each], self.mask_scale)
 
 
 def traced(
@@ -211,43 +195,3 @@ def traced(
         kept.append(below)
         found.append(out)
     return _joined(found), Trace(layers, at_once, kept, mask_scale)
-
-
-class Perceptrons(torch.autograd.Function):
-    """Outputs of several networks of one shape, ReLU inside."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        numbers: Float[Tensor, " numbers"],
-        inputs: Float[Tensor, "networks rows width_in"],
-        layers: Sequence[Layer],
-        shape: Shape,
-        masks: Sequence[Float[Tensor, "networks rows _"]],
-        mask_scale: float,
-    ) -> Float[Tensor, "networks rows width_out"]:
-        """Compute them.
-
-        Args:
-            ctx: what the gradient needs.
-            numbers: all weights and biases; what has a gradient.
-            inputs: what each network sees.
-            layers: views of the numbers.
-            shape: how they lie.
-            masks: see `results`.
-            mask_scale: see `write_gradients`.
-        """
-        ctx.save_for_backward(numbers, inputs)
-        ctx.shape = shape
-        found, ctx.trace = traced(layers, inputs, masks, mask_scale)
-        return found
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradient of the numbers, and that of the inputs where it is wanted."""
-        numbers, inputs = ctx.saved_tensors
-        of_numbers = torch.empty_like(numbers)
-        of_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[1] else None
-        ctx.trace.write_gradients(ctx.shape.layers_in(of_numbers), of_outputs, of_inputs)
-        return of_numbers, of_inputs, None, None, None, None

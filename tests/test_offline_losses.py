@@ -11,6 +11,8 @@ from torch import Tensor
 from agents import cpl, ipl, iql, learning, piql
 from agents.draws import Dropout
 from agents.networks import Actor
+from agents.perceptrons import Shape
+from tests.tiny_offline import by_pytorch
 
 RNG = np.random.default_rng(0)
 
@@ -88,70 +90,73 @@ def test_the_preference_loss_is_the_cross_entropy_of_bradley_and_terry() -> None
 
 @pytest.mark.parametrize("bias", [1.0, 0.5])
 def test_the_contrastive_loss(bias: float) -> None:
-    first, second, label = draw(2, 9), draw(2, 9), labels(2, 9)
-    loss = cpl.cpl_loss(first, second, label, torch.ones_like(label), bias)
-    a, b, y = first.detach().numpy(), second.detach().numpy(), label.numpy()
+    worth, label = draw(2, 2, 9), labels(2, 9)
+    loss, gradient = cpl.cpl_loss(worth, label, torch.ones_like(label), bias)
+    (a, b), y = worth.detach().numpy().swapaxes(0, 1), label.numpy()
     towards_b = np.exp(b) / (np.exp(b) + np.exp(bias * a))
     towards_a = np.exp(a) / (np.exp(a) + np.exp(bias * b))
     expected = -(y * np.log(towards_b) + (1 - y) * np.log(towards_a)).mean(1)
     np.testing.assert_allclose(loss.detach(), expected, rtol=1e-13)
     of_first = (y * (1 - towards_b) * bias - (1 - y) * (1 - towards_a)) / 9
     of_second = (-y * (1 - towards_b) + (1 - y) * (1 - towards_a) * bias) / 9
-    for found, wanted in zip(gradients(loss, first, second), (of_first, of_second), strict=True):
-        np.testing.assert_allclose(found, wanted, rtol=1e-11, atol=1e-15)
+    wanted = np.stack([of_first, of_second], 1)
+    np.testing.assert_allclose(gradient.detach(), wanted, rtol=1e-11, atol=1e-15)
+    weight = torch.tensor([[1.0, 0, 1, 0.5, 1, 1, 0, 2, 1], [0] * 9], dtype=torch.float64)
+    check_gradient(*cpl.cpl_loss(worth, label, weight, bias), worth)
 
 
 def test_without_bias_the_contrastive_loss_is_bradley_and_terrys() -> None:
-    first, second, label = draw(1, 9), draw(1, 9), labels(1, 9)
+    worth, label = draw(1, 2, 9), labels(1, 9)
     ones = torch.ones_like(label)
-    whole = cpl.cpl_loss(first, second, label, ones, 1.0)
-    logit = (second - first).unsqueeze(1)
+    whole, _ = cpl.cpl_loss(worth, label, ones, 1.0)
+    logit = (worth[:, 1] - worth[:, 0]).unsqueeze(1)
     assert whole.item() == pytest.approx(piql.preference_loss(logit, label, ones)[0].item())
 
 
 def test_under_a_bias_a_tie_pulls_both_segments_up() -> None:
-    first, second = (torch.zeros(1, 1, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    worth = torch.zeros(1, 2, 1, dtype=torch.float64)
     tie, ones = torch.full((1, 1), 0.5, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
     for bias, wanted in ((1.0, 0.0), (0.5, -0.125)):
-        loss = cpl.cpl_loss(first, second, tie, ones, bias)
-        for gradient in gradients(loss, first, second):
-            assert gradient.item() == pytest.approx(wanted, abs=1e-15)
+        _, gradient = cpl.cpl_loss(worth, tie, ones, bias)
+        np.testing.assert_allclose(gradient, wanted, atol=1e-15)
 
 
 def test_swapping_all_pairs_and_labels_changes_nothing() -> None:
-    first, second, label = draw(1, 9), draw(1, 9), labels(1, 9)
+    worth, label = draw(1, 2, 9), labels(1, 9)
     ones = torch.ones_like(label)
-    one = cpl.cpl_loss(first, second, label, ones, 0.5)
-    assert cpl.cpl_loss(second, first, 1 - label, ones, 0.5).item() == pytest.approx(
-        one.item(), rel=1e-14
-    )
+    one, of_one = cpl.cpl_loss(worth, label, ones, 0.5)
+    other, of_other = cpl.cpl_loss(worth.flip(1), 1 - label, ones, 0.5)
+    assert other.item() == pytest.approx(one.item(), rel=1e-14)
+    torch.testing.assert_close(of_other, of_one.flip(1))
 
 
 def test_a_pair_without_weight_is_not_counted_in_the_mean() -> None:
-    first, second, label = draw(1, 6), draw(1, 6), labels(1, 6)
+    worth, label = draw(1, 2, 6), labels(1, 6)
     weight = torch.tensor([[1.0, 0, 1, 0, 1, 1]], dtype=torch.float64)
     kept = weight[0] > 0
     ones = torch.ones(1, 4, dtype=torch.float64)
-    whole = cpl.cpl_loss(first, second, label, weight, 0.5)
-    alone = cpl.cpl_loss(first[:, kept], second[:, kept], label[:, kept], ones, 0.5)
+    whole, of_worth = cpl.cpl_loss(worth, label, weight, 0.5)
+    alone, _ = cpl.cpl_loss(worth[..., kept], label[:, kept], ones, 0.5)
     assert whole.item() == pytest.approx(alone.item(), rel=1e-14)
-    logit = first.unsqueeze(1)
-    whole, gradient = piql.preference_loss(logit, label, weight)
+    logit = worth[:, :1]
+    whole, of_logit = piql.preference_loss(logit, label, weight)
     alone, _ = piql.preference_loss(logit[..., kept], label[:, kept], ones)
     assert whole.item() == pytest.approx(alone.item())
-    assert not gradient[0, 0, ~kept].any()
-    assert learning.weighted_mean(first, 0 * weight).item() == 0
+    assert not of_worth[..., ~kept].any() and not of_logit[..., ~kept].any()
+    assert learning.weighted_mean(logit[:, 0], 0 * weight).item() == 0
 
 
 def test_cloning_takes_all_segments_or_the_preferred_ones() -> None:
     log_prob = draw(1, 2, 3, 4)
     label = torch.tensor([[0.0, 0.5, 1.0]], dtype=torch.float64)
     found = log_prob.detach().numpy()[0]
-    whole = cpl.bc_loss(log_prob, label, only_preferred=False)
+    whole, of_whole = cpl.bc_loss(log_prob, label, only_preferred=False)
     assert whole.item() == pytest.approx(-found.mean())
     preferred = np.concatenate([found[0, [0, 1]].ravel(), found[1, [1, 2]].ravel()])
-    some = cpl.bc_loss(log_prob, label, only_preferred=True)
+    some, of_some = cpl.bc_loss(log_prob, label, only_preferred=True)
     assert some.item() == pytest.approx(-preferred.mean())
+    check_gradient(whole, of_whole.expand_as(log_prob), log_prob)
+    check_gradient(some, of_some.expand_as(log_prob), log_prob)
 
 
 def test_the_implied_reward_inverts_bellmans_equation() -> None:
@@ -180,11 +185,18 @@ def test_a_clone_goes_down_the_weighted_likelihood(kind: Any, rate: float) -> No
     dropout = Dropout((0, 1), rate, torch.device("cpu"))
     actor = Actor((0, 1), 5, 3, (8, 8), kind, dropout).double()
     obs, action, weight = draw(2, 6, 5).detach(), draw(2, 6, 3).detach(), draw(2, 6).detach()
-    if actor.log_std is not None:
+    masks = [dropout.at(3, layer, 6, 8).double() for layer in (0, 1)]
+    mean = torch.tanh(by_pytorch(Shape(2, (5, 8, 8, 3)), actor.body.numbers, obs, masks))
+    if actor.log_std is None:
+        log_prob = -torch.square(action - mean).sum(-1)
+    else:
         actor.log_std.data[0, 0] = torch.tensor([-6.0, 0.5, 2.0])
-    wanted = -(weight * actor.log_prob(actor(obs, 3), action)).sum(-1)
+        spread = actor.log_std.clamp(-5, 2).exp()
+        log_prob = torch.distributions.Normal(mean, spread).log_prob(action).sum(-1)
+    wanted = -(weight * log_prob).sum(-1)
     expected = torch.autograd.grad(wanted.sum(), list(actor.parameters()))
     with torch.no_grad():
+        torch.testing.assert_close(actor.traced(obs, action, 3)[0], log_prob)
         torch.testing.assert_close(actor.clone(obs, action, weight, 3), wanted)
     for parameter, gradient in zip(actor.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)

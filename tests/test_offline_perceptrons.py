@@ -8,7 +8,8 @@ from torch import Tensor
 
 from agents import perceptrons
 from agents.networks import StackedMLP
-from agents.perceptrons import Perceptrons, Shape
+from agents.perceptrons import Shape
+from tests.tiny_offline import by_pytorch
 
 SHAPES = [Shape(2, (5, 7, 4, 3)), Shape(3, (4, 6, 1)), Shape(1, (6, 2))]
 
@@ -18,25 +19,12 @@ def draw(shape: Shape, rows: int = 9) -> tuple[Tensor, Tensor, list[Tensor]]:
     generator = torch.Generator().manual_seed(0)
     options = {"generator": generator, "dtype": torch.float64}
     numbers = torch.randn(len(shape), **options).requires_grad_()
-    inputs = torch.randn(shape.n_networks, rows, shape.widths[0], **options).requires_grad_()
+    inputs = torch.randn(shape.n_networks, rows, shape.widths[0], **options)
     masks = [
         1.5 * (torch.rand(shape.n_networks, rows, width, **options) > 1 / 3)
         for width in shape.widths[1:-1]
     ]
     return numbers, inputs, masks
-
-
-def plain(shape: Shape, numbers: Tensor, inputs: Tensor, masks: list[Tensor]) -> Tensor:
-    """Return the outputs by PyTorch's own operations, one network after the other."""
-    found = []
-    for network, hidden in enumerate(inputs):
-        layers = shape.layers_in(numbers)
-        for number, (weight, bias) in enumerate(layers):
-            hidden = hidden @ weight[network] + bias[network]
-            if number + 1 < len(layers):
-                hidden = torch.relu(hidden * masks[number][network] if masks else hidden)
-        found.append(hidden)
-    return torch.stack(found)
 
 
 @pytest.mark.parametrize("large", [0, 2**20])
@@ -48,29 +36,20 @@ def test_the_gradient_is_autograds(
     monkeypatch.setattr(perceptrons, "LARGE", large)
     numbers, inputs, masks = draw(shape)
     masks = masks if with_masks else []
-    layers, scale = shape.layers_in(numbers.detach()), 1.5 if masks else 1.0
-    out = Perceptrons.apply(numbers, inputs, layers, shape, masks, scale)
-    wanted = plain(shape, numbers, inputs, masks)
+    layers = shape.layers_in(numbers.detach())
+    out, trace = perceptrons.traced(layers, inputs, masks, 1.5 if masks else 1.0)
+    wanted = by_pytorch(shape, numbers, inputs, masks)
     torch.testing.assert_close(out, wanted, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(perceptrons.outputs(layers, inputs.detach(), masks), wanted.detach())
+    if not masks:
+        assert torch.equal(perceptrons.outputs(layers, inputs), out)
     weight = torch.arange(out.numel(), dtype=out.dtype).view_as(out)
-    for found, expected in zip(
-        torch.autograd.grad((weight * out).sum(), (numbers, inputs)),
-        torch.autograd.grad((weight * wanted).sum(), (numbers, inputs)),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    gradient = torch.empty_like(numbers)
+    trace.write_gradients(shape.layers_in(gradient), weight)
+    (expected,) = torch.autograd.grad((weight * wanted).sum(), numbers)
+    torch.testing.assert_close(gradient, expected, rtol=1e-11, atol=1e-11)
 
 
-def test_a_network_that_is_used_twice_has_the_gradient_of_both() -> None:
-    network = StackedMLP((0, 1), "net", (5, 8, 1)).double()
-    one, other = torch.randn(2, 2, 6, 5, dtype=torch.float64)
-    (whole,) = torch.autograd.grad(network(one).sum() + network(other).sum(), network.numbers)
-    parts = [torch.autograd.grad(network(each).sum(), network.numbers)[0] for each in (one, other)]
-    torch.testing.assert_close(whole, parts[0] + parts[1])
-
-
-def test_a_gradient_without_autograd_is_autograds_wherever_the_numbers_are() -> None:
+def test_members_see_the_same_and_have_gradients_of_their_own_wherever_the_numbers_are() -> None:
     network = StackedMLP((0, 1), "net", (5, 8, 8, 2), members=2)
     for each in (network, copy.deepcopy(network), network.double()):
         inputs = torch.randn(2, 6, 5, dtype=each.numbers.dtype)
@@ -78,7 +57,10 @@ def test_a_gradient_without_autograd_is_autograds_wherever_the_numbers_are() -> 
             weight = torch.randn(2, 2, 6, 2, dtype=each.numbers.dtype)
             out, trace = each.traced(inputs)
             each.set_gradient(trace, weight)
-            (wanted,) = torch.autograd.grad((weight * each(inputs)).sum(), each.numbers)
+            seen = inputs.repeat_interleave(2, 0)
+            plain = by_pytorch(Shape(4, (5, 8, 8, 2)), each.numbers, seen, []).view(2, 2, 6, 2)
+            (wanted,) = torch.autograd.grad((weight * plain).sum(), each.numbers)
+            torch.testing.assert_close(out, plain)
             torch.testing.assert_close(out, each(inputs))
             torch.testing.assert_close(each.numbers.grad, wanted)
 

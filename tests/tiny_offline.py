@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from agents.perceptrons import Shape
 from vlp_gym.data.comparisons import Comparisons
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.data.transitions import Transitions
@@ -80,3 +83,16 @@ def write_pairs(folder: Path, queries: int = 10, length: int = 8) -> tuple[Path,
         LabelConfig(data, out, labeler=OracleLabeler.name, queries=queries, segment_length=length)
     )  # type: ignore[arg-type]
     return data, out
+
+
+def by_pytorch(shape: Shape, numbers: Tensor, inputs: Tensor, masks: list[Tensor]) -> Tensor:
+    """Return the outputs of perceptrons by PyTorch's own operations, one network after the other."""
+    found = []
+    for network, hidden in enumerate(inputs):
+        layers = shape.layers_in(numbers)
+        for number, (weight, bias) in enumerate(layers):
+            hidden = hidden @ weight[network] + bias[network]
+            if number + 1 < len(layers):
+                hidden = torch.relu(hidden * masks[number][network] if masks else hidden)
+        found.append(hidden)
+    return torch.stack(found)

@@ -2,13 +2,14 @@
 
 `python -m benchmarks.throughput` writes `results/throughput.json`, and where the seconds of a repeat went into
 `results/throughput_parts.json`. The agents live in one process and take turns, so that a busy minute of the machine
-hits all of them. Plain Stable-Baselines3 computes with numbers below 1e-38, which feedback's callback takes for 0
-(`vlp_gym.denormals`); what that alone is worth, a bare agent that does the same shows.
+hits all of them: short ones, since the same updates take a tenth longer in some turns than in others. Plain
+Stable-Baselines3 computes with numbers below 1e-38, which feedback's callback takes for 0.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -29,7 +30,8 @@ from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
 
 PICTURE_PX = 224
 BARE, FEEDBACK, PICTURES = "bare Meta-World", "vlp-gym", "env.render() every step"
-FLUSHED = "bare Meta-World, denormals taken for 0"
+TURNS = 10
+"""Turns of an agent in a repeat."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,6 @@ def make_envs(config: Config) -> dict[str, gym.Env[Any, Any]]:
     return {
         BARE: gym.make(**bare),
         FEEDBACK: learned,
-        FLUSHED: gym.make(**bare),
         PICTURES: DrawsEveryStep(gym.make(**bare, **picture)),
     }
 
@@ -131,23 +132,23 @@ def measure(config: Config) -> Measured:
 
 
 def take_turns(agents: Mapping[str, SAC], steps: Mapping[str, int], config: Sessions) -> Measured:
-    """Let agents learn so many steps each, one after the other, as often as `config.repeats` says."""
+    """Let agents learn so many steps each, `TURNS` turns of each in turn, as often as `config.repeats` says."""
     callbacks = {FEEDBACK: RelabelReplay()}
     clocks = {name: Parts(agent, callbacks.get(name)) for name, agent in agents.items()}
     measured = Measured({name: [] for name in agents}, {name: [] for name in agents})
     for repeat in range(-1, config.repeats):
-        for name, agent in agents.items():
-            flush_denormals(name == FLUSHED)  # feedback's own callback sees to it
+        n_steps = dict.fromkeys(agents, config.warm_up) if repeat < 0 else steps
+        seconds = dict.fromkeys(agents, 0.0)
+        for turn, (name, agent) in product(range(TURNS), agents.items()):
+            flush_denormals(False)
             started = time.perf_counter()
-            agent.learn(
-                config.warm_up if repeat < 0 else steps[name],
-                callbacks.get(name),
-                reset_num_timesteps=False,
-            )
-            seconds = time.perf_counter() - started
-            parts = clocks[name].split(seconds)
+            n = n_steps[name] * (turn + 1) // TURNS - n_steps[name] * turn // TURNS
+            agent.learn(n, callbacks.get(name), reset_num_timesteps=False)
+            seconds[name] += time.perf_counter() - started
+        for name, clock in clocks.items():
+            parts = clock.split(seconds[name])
             if repeat >= 0:
-                measured.speed[name].append(steps[name] / seconds)
+                measured.speed[name].append(steps[name] / seconds[name])
                 measured.parts[name].append(parts)
     return measured
 
@@ -195,7 +196,7 @@ def main(config: Config) -> None:
     started = time.perf_counter()
     measured = measure(config)
     seconds = time.perf_counter() - started
-    parts = {name: measured.parts[name] for name in (BARE, FLUSHED, FEEDBACK)}
+    parts = {name: measured.parts[name] for name in (BARE, FEEDBACK)}
     task = find_task(config.task).name
     tables = {
         "throughput": records_of(config, measured.speed),

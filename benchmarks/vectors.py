@@ -20,7 +20,6 @@ from benchmarks.schema import Record, write_records
 from benchmarks.throughput import (
     BARE,
     FEEDBACK,
-    FLUSHED,
     Measured,
     Sessions,
     make_agent,
@@ -66,7 +65,7 @@ def measure(config: Config) -> Measured:
     )
     seeds = range(config.seed, config.seed + config.n_envs)
     makers: list[EnvFunction] = [partial(bare_env, task.env_name, seed) for seed in seeds]
-    envs = {BARE: SubprocVecEnv(makers), FEEDBACK: learned, FLUSHED: SubprocVecEnv(makers)}
+    envs = {BARE: SubprocVecEnv(makers), FEEDBACK: learned}
     # As many updates as env steps, as with one env.
     agents = {name: make_agent(env, config.seed, gradient_steps=-1) for name, env in envs.items()}
     measured = take_turns(agents, dict.fromkeys(agents, config.session_every), config)

@@ -13,10 +13,10 @@ HARD = 2
 def flush_denormals(flush: bool = True) -> bool:
     """Have torch take numbers below 1e-38 for 0 on the CPU, and return whether the processor can.
 
-    Units that stay silent leave such numbers in Adam's moments for good (0.9^n does not end at 0): after 1,000 steps of
-    SAC on Meta-World one in seven of the critic's moments is one. `torch.set_flush_denormal` alone reaches the thread
-    that calls it and those that it starts later, so those that have worked for it already are ended here (of GNU's
-    OpenMP, which PyTorch has on Linux; elsewhere they are left as they are).
+    Units that stay silent leave such numbers in Adam's moments for good (0.9^n does not end at 0), and a step of Adam
+    over many of them takes about twice as long. `torch.set_flush_denormal` alone reaches the thread that calls it and
+    those that it starts later, so those that have worked for it already are ended here (of GNU's OpenMP, which PyTorch
+    has on Linux; elsewhere they are left as they are).
 
     Args:
         flush: False has torch compute with them again, as it does by itself.

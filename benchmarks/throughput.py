@@ -1,5 +1,7 @@
 """Steps per second of SAC: with VLP's feedback, on bare Meta-World, and with a picture every step.
 
+Feedback is measured as it comes and with segments that are in two queries each (`FeedbackConfig.pairs_per_segment`).
+
 `python -m benchmarks.throughput` writes `results/throughput.json`, and where the seconds of a repeat went into
 `results/throughput_parts.json`. The agents live in one process and take turns, so that a busy minute of the machine
 hits all of them: short ones, since the same updates take a tenth longer in some turns than in others. Plain
@@ -29,7 +31,8 @@ from vlp_gym.sb3 import RelabelReplay
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
 
 PICTURE_PX = 224
-BARE, FEEDBACK, PICTURES = "bare Meta-World", "vlp-gym", "env.render() every step"
+BARE, PICTURES = "bare Meta-World", "env.render() every step"
+FEEDBACK, SHARED = "vlp-gym", "vlp-gym, a segment in two queries"
 TURNS = 10
 """Turns of an agent in a repeat."""
 
@@ -73,15 +76,20 @@ class DrawsEveryStep(gym.Wrapper[Any, Any, Any, Any]):
         return outcome
 
 
-def make_envs(config: Config) -> dict[str, gym.Env[Any, Any]]:
-    """Return the envs that are compared."""
-    task = find_task(config.task)
+def schedules(config: Sessions) -> dict[str, dict[str, int]]:
+    """Return the feedback of each way to ask."""
     n_sessions = config.repeats + 1 + config.warm_up // config.session_every
-    feedback = {
+    as_it_comes = {
         "queries_per_session": config.queries,
         "session_every": config.session_every,
         "budget": config.queries * n_sessions,
     }
+    return {FEEDBACK: as_it_comes, SHARED: {**as_it_comes, "pairs_per_segment": 2}}
+
+
+def make_envs(config: Config) -> dict[str, gym.Env[Any, Any]]:
+    """Return the envs that are compared."""
+    task = find_task(config.task)
     bare: dict[str, Any] = {"id": "Meta-World/MT1", "env_name": task.env_name, "seed": config.seed}
     picture: dict[str, Any] = {
         "render_mode": "rgb_array",
@@ -89,12 +97,15 @@ def make_envs(config: Config) -> dict[str, gym.Env[Any, Any]]:
         "height": PICTURE_PX,
         "width": PICTURE_PX,
     }
-    learned = gym.make(f"vlp/{task.name}", labeler=config.labeler, feedback=feedback)
+    learned = {
+        name: gym.make(f"vlp/{task.name}", labeler=config.labeler, feedback=feedback)
+        for name, feedback in schedules(config).items()
+    }
     import metaworld  # noqa: F401, PLC0415  registers Meta-World/*
 
     return {
         BARE: gym.make(**bare),
-        FEEDBACK: learned,
+        **learned,
         PICTURES: DrawsEveryStep(gym.make(**bare, **picture)),
     }
 
@@ -133,7 +144,7 @@ def measure(config: Config) -> Measured:
 
 def take_turns(agents: Mapping[str, SAC], steps: Mapping[str, int], config: Sessions) -> Measured:
     """Let agents learn so many steps each, `TURNS` turns of each in turn, as often as `config.repeats` says."""
-    callbacks = {FEEDBACK: RelabelReplay()}
+    callbacks = {name: RelabelReplay() for name in (FEEDBACK, SHARED) if name in agents}
     clocks = {name: Parts(agent, callbacks.get(name)) for name, agent in agents.items()}
     measured = Measured({name: [] for name in agents}, {name: [] for name in agents})
     for repeat in range(-1, config.repeats):
@@ -196,7 +207,7 @@ def main(config: Config) -> None:
     started = time.perf_counter()
     measured = measure(config)
     seconds = time.perf_counter() - started
-    parts = {name: measured.parts[name] for name in (BARE, FEEDBACK)}
+    parts = {name: measured.parts[name] for name in (BARE, FEEDBACK, SHARED)}
     task = find_task(config.task).name
     tables = {
         "throughput": records_of(config, measured.speed),

@@ -19,11 +19,11 @@ from benchmarks.parts import records_of as parts_records
 from benchmarks.schema import Record, write_records
 from benchmarks.throughput import (
     BARE,
-    FEEDBACK,
     Measured,
     Sessions,
     make_agent,
     scale_of,
+    schedules,
     shares_of,
     take_turns,
 )
@@ -51,21 +51,19 @@ def measure(config: Config) -> Measured:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     task = find_task(config.task)
-    feedback = {
-        "queries_per_session": config.queries,
-        "session_every": config.session_every,
-        "budget": config.queries * (config.repeats + 1 + config.warm_up // config.session_every),
+    learned = {
+        name: make_vec_env(
+            task.name,
+            config.n_envs,
+            vec_env_cls=SubprocVecEnv,
+            labeler=config.labeler,
+            feedback=feedback,
+        )
+        for name, feedback in schedules(config).items()
     }
-    learned = make_vec_env(
-        task.name,
-        config.n_envs,
-        vec_env_cls=SubprocVecEnv,
-        labeler=config.labeler,
-        feedback=feedback,
-    )
     seeds = range(config.seed, config.seed + config.n_envs)
     makers: list[EnvFunction] = [partial(bare_env, task.env_name, seed) for seed in seeds]
-    envs = {BARE: SubprocVecEnv(makers), FEEDBACK: learned}
+    envs = {BARE: SubprocVecEnv(makers), **learned}
     # As many updates as env steps, as with one env.
     agents = {name: make_agent(env, config.seed, gradient_steps=-1) for name, env in envs.items()}
     measured = take_turns(agents, dict.fromkeys(agents, config.session_every), config)

@@ -11,6 +11,8 @@ from tests.test_feedback_loop import CONFIG, make_loop, run
 from vlp_gym.errors import UnknownNameError
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.feedback.queries import QUERIES
+from vlp_gym.labelers.oracle import OracleLabeler
+from vlp_gym.types import Labels, Pair
 
 
 def test_a_config_survives_json() -> None:
@@ -31,6 +33,8 @@ def test_a_wrong_name_in_a_config_is_refused(given: dict[str, Any]) -> None:
         {"queries_per_session": 0},
         {"budget": -1},
         {"temperature": 0.0},
+        {"pairs_per_segment": 0},
+        {"pairs_per_segment": 2, "query": "disagreement"},
     ],
 )
 def test_a_schedule_that_cannot_run_is_refused(given: dict[str, Any]) -> None:
@@ -47,6 +51,22 @@ def test_every_query_asks_what_is_due(query: str) -> None:
     loop = make_loop(settings(query=query))
     run(loop, 0, 130)
     assert [record["queries"] for record in loop.history] == [8, 8, 8]
+
+
+def test_segments_that_are_in_two_pairs_make_as_many_queries_of_half_as_many() -> None:
+    of_session: list[set[tuple[int, int]]] = []
+
+    def judge(pairs: list[Pair]) -> Labels:
+        segments = [segment for pair in pairs for segment in (pair.first, pair.second)]
+        of_session.append({(each.episode.number, each.start) for each in segments})
+        return OracleLabeler()(pairs)
+
+    loop = make_loop(settings(pairs_per_segment=2, recent_episodes=10), judge)
+    run(loop, 0, 170)
+    assert [record["queries"] for record in loop.history] == [8, 8, 8, 6]
+    # The same cut may be drawn twice: at most 8 segments of 8 queries, 6 of 6.
+    assert all(len(each) <= most for each, most in zip(of_session, (8, 8, 8, 6), strict=True))
+    assert max(map(len, of_session)) > 6
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Which pairs are asked about."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -36,6 +37,31 @@ def test_a_pair_has_two_different_segments() -> None:
     for pair in uniform_queries([make_episode(rng, steps=5)], 100, 4, TASK, rng):
         first, second = place(pair)
         assert first != second
+
+
+@pytest.mark.parametrize(("n_pairs", "times"), [(40, 2), (40, 4), (41, 2)])
+def test_a_segment_is_in_several_pairs(n_pairs: int, times: int) -> None:
+    rng = np.random.default_rng(0)
+    pairs = uniform_queries([make_episode(rng, steps=5_000)], n_pairs, 4, TASK, rng, times)
+    assert len(pairs) == n_pairs
+    assert all(first != second for first, second in map(place, pairs))
+    assert len({tuple(place(pair)) for pair in pairs}) == n_pairs, "no pair is asked about twice"
+    counts = Counter(cut for pair in pairs for cut in place(pair))
+    # What goes beyond a multiple is cut off: its segments are in fewer pairs.
+    assert max(counts.values()) == times
+    assert len(counts) == 2 * -(-n_pairs // times)
+    if n_pairs % times == 0:
+        assert set(counts.values()) == {times}
+
+
+def test_segments_of_few_cuts_and_many_tasks_still_make_pairs_of_two() -> None:
+    rng = np.random.default_rng(0)
+    tasks = [TASK, Task("close the door")]
+    episodes = [replace(make_episode(rng, env, steps=5), env=env) for env in (0, 1)]
+    for pair in uniform_queries(episodes, 30, 4, tasks, rng, pairs_per_segment=10):
+        first, second = place(pair)
+        assert first != second and first[0] == second[0]
+        assert pair.task is tasks[first[0]]
 
 
 def test_one_seed_one_set_of_queries() -> None:

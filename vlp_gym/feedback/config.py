@@ -43,6 +43,9 @@ class FeedbackConfig:
     learned yet."""
     candidates_per_query: int = 10
     """Pairs that a query other than uniform chooses one from."""
+    pairs_per_segment: int = 1
+    """Uniform queries that a segment is in (ours). A scorer draws and scores a segment once: with 2, labels cost half
+    as much, and say less, since half as many segments are seen."""
     unsupervised: bool = False
     """Whether, before the first fit, a step is paid how new its state is (`StateEntropy`) instead of 0: PEBBLE's
     unsupervised pre-training. Give it time with `first_session`."""
@@ -75,6 +78,11 @@ class FeedbackConfig:
         _check_counts(self)
         if self.query not in QUERIES:
             raise UnknownNameError.of("query", self.query, list(QUERIES))
+        if self.query != "uniform" and self.pairs_per_segment > 1:
+            raise ValueError(
+                f"query {self.query!r} chooses among pairs of segments that are in no other; set "
+                f"FeedbackConfig.pairs_per_segment to 1, got {self.pairs_per_segment}"
+            )
         if self.schedule not in SCHEDULES:
             raise UnknownNameError.of("schedule", self.schedule, list(SCHEDULES))
         if self.schedule != "constant" and self.total_steps is None:
@@ -163,7 +171,9 @@ def _check_names(config: type, given: Mapping[str, Any], what: str) -> None:
 
 def _check_counts(config: FeedbackConfig) -> None:
     counts = ("queries_per_session", "session_every", "segment_length", "recent_episodes")
-    more = ("candidates_per_query", "neighbours", "unlabelled_per_query", "total_steps")
+    more = (
+        "pairs_per_segment", "candidates_per_query", "neighbours", "unlabelled_per_query", "total_steps"
+    )  # fmt: skip
     for name in (*counts, *more):
         value = getattr(config, name)
         if value is not None and value < 1:

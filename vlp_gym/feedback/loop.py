@@ -193,16 +193,16 @@ class FeedbackLoop:
 
     def _choose(self, n_pairs: int) -> list[Pair]:
         if self.config.query == "uniform" or not self.version:
-            return self._cut(n_pairs)
+            return self._cut(n_pairs, self.config.pairs_per_segment)
         candidates = self._cut(n_pairs * self.config.candidates_per_query)
         asked = self.table.segments("obs") if len(self.table) else None
         return choose_queries(
             self.config.query, candidates, n_pairs, self.ensemble.per_member, asked
         )
 
-    def _cut(self, n_pairs: int) -> list[Pair]:
+    def _cut(self, n_pairs: int, pairs_per_segment: int = 1) -> list[Pair]:
         episodes, length = self.recorder.episodes(), self.config.segment_length
-        return uniform_queries(episodes, n_pairs, length, self.tasks, self._rng)
+        return uniform_queries(episodes, n_pairs, length, self.tasks, self._rng, pairs_per_segment)
 
     def _ask(self, pairs: list[Pair]) -> tuple[Labels, Exception | None]:
         try:

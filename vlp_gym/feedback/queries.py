@@ -1,5 +1,6 @@
 """Queries: which pairs of segments the labeler is asked about."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -31,6 +32,7 @@ def uniform_queries(
     length: int,
     tasks: Task | Sequence[Task],
     rng: np.random.Generator,
+    pairs_per_segment: int = 1,
 ) -> list[Pair]:
     """Return pairs of two different segments, every cut of every episode as likely as any other.
 
@@ -41,18 +43,44 @@ def uniform_queries(
         tasks: what the labeler is asked about; several: that of each env (`Episode.env`). Only
             segments of the same task make a pair.
         rng: source of randomness.
+        pairs_per_segment: pairs that a segment is in, as long as enough segments of its task are drawn.
 
     Raises:
         ValueError: there are no two different segments of that length and of one task.
     """
     cuts = Cuts(episodes, length, [tasks] if isinstance(tasks, Task) else tasks)
-    first = cuts.draw(n_pairs, rng)
+    first = cuts.draw(math.ceil(n_pairs / pairs_per_segment), rng)
     # A draw from the others: the same cut twice teaches nothing.
-    second = cuts.ahead(first, rng.integers(1, cuts.n_same(first)))
+    second = cuts.another(first, rng)
+    if pairs_per_segment > 1:
+        first, second = _again(first, second, pairs_per_segment, cuts, rng)
     return [
         Pair(cuts.segment(a), cuts.segment(b), cuts.task(a))
-        for a, b in zip(first.tolist(), second.tolist(), strict=True)
+        for a, b in zip(first[:n_pairs].tolist(), second[:n_pairs].tolist(), strict=True)
     ]
+
+
+def _again(
+    first: Int[np.ndarray, " pairs"],
+    second: Int[np.ndarray, " pairs"],
+    times: int,
+    cuts: "Cuts",
+    rng: np.random.Generator,
+) -> tuple[Int[np.ndarray, " more"], Int[np.ndarray, " more"]]:
+    """Return these pairs of cuts, then every first one with the second of the next pair of its task, and so on."""
+    kind = cuts.kind(first)
+    same = [np.flatnonzero(kind == each) for each in np.unique(kind)]
+    partners = []
+    for ahead in range(times):
+        partner = np.empty_like(second)
+        for rows in same:
+            partner[rows] = np.roll(second[rows], -ahead)
+            if ahead >= len(rows):  # all have met
+                partner[rows] = cuts.another(first[rows], rng)
+        alike = partner == first
+        partner[alike] = cuts.another(first[alike], rng)
+        partners.append(partner)
+    return np.tile(first, times), np.concatenate(partners)
 
 
 class Cuts:
@@ -86,17 +114,14 @@ class Cuts:
         """Return numbers of cuts, each as likely as any other."""
         return rng.integers(int(self._ends[-1]), size=n_cuts)
 
-    def n_same(self, cut: Int[np.ndarray, " cuts"]) -> Int[np.ndarray, " cuts"]:
-        """Return how many cuts are of the same task, itself included."""
-        kind = self._kind(cut)
-        return np.asarray(self._kind_ends[kind] - self._kind_starts[kind])
-
-    def ahead(
-        self, cut: Int[np.ndarray, " cuts"], by: Int[np.ndarray, " cuts"]
+    def another(
+        self, cut: Int[np.ndarray, " cuts"], rng: np.random.Generator
     ) -> Int[np.ndarray, " cuts"]:
-        """Return the cuts that come so much later, going round within the task."""
-        start = self._kind_starts[self._kind(cut)]
-        return np.asarray(start + (cut - start + by) % self.n_same(cut))
+        """Return for each cut one of the others of its task, each as likely as any other."""
+        kind = self.kind(cut)
+        start = self._kind_starts[kind]
+        n_same = self._kind_ends[kind] - start
+        return np.asarray(start + (cut - start + rng.integers(1, n_same)) % n_same)
 
     def segment(self, cut: int) -> Segment:
         """Return a cut as a segment."""
@@ -106,9 +131,10 @@ class Cuts:
 
     def task(self, cut: int) -> Task:
         """Return what a cut is judged by."""
-        return self._kinds[int(self._kind(np.array(cut)))]
+        return self._kinds[int(self.kind(np.array(cut)))]
 
-    def _kind(self, cut: NDArray[np.int64]) -> NDArray[np.int64]:
+    def kind(self, cut: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return numbers of the tasks that cuts are judged by."""
         return np.asarray(np.searchsorted(self._kind_ends, cut, side="right"))
 
     @property

@@ -141,14 +141,13 @@ class SharedFeedback:
         if self.loop.session_due:
             self.loop.session()
         paid = np.zeros(self.n_envs, np.float32)
-        if steps:
-            obs, action = (
-                np.stack([step[1] for step in steps]),
-                np.stack([step[2] for step in steps]),
-            )
-            paid[[step[0] for step in steps]] = self.loop.rewards(obs, action)
-        for env, _, _, moment in steps:
-            self.outcomes.step(float(paid[env]), moment.env_reward, moment.success, env)
+        if not steps:
+            return paid
+        obs, action = np.array([step[1] for step in steps]), np.array([step[2] for step in steps])
+        rewards = self.loop.rewards(obs, action)
+        for (env, _, _, moment), reward in zip(steps, rewards.tolist(), strict=True):
+            paid[env] = reward
+            self.outcomes.step(reward, moment.env_reward, moment.success, env)
             if moment.is_over:
                 self._end(env)
         return paid

@@ -62,6 +62,17 @@ def test_the_mean_of_a_training_and_itself_scores_as_it_does(trainings: list[Pat
     np.testing.assert_allclose(scores[0].detach(), scores[1].detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_a_checkpoint_and_what_went_on_from_it_have_a_mean(
+    trainings: list[Path], data: Path, cache: Path, tmp_path: Path
+) -> None:
+    first, other = trainings
+    further = train(config(data, cache, tmp_path / "on", base=str(first), steps=2, seed=7))
+    mean = average([Checkpoint.from_pretrained(each) for each in (first, further)])
+    assert mean.training["seed"] == 0, "that of the weights that both began with"
+    again = average([mean, Checkpoint.from_pretrained(other)])
+    assert len(again.training["average_of"]) == 2
+
+
 def test_what_began_differently_has_no_mean(trainings: list[Path]) -> None:
     one, other = (Checkpoint.from_pretrained(each) for each in trainings)
     with pytest.raises(CheckpointError, match="two checkpoints or more"):

@@ -22,7 +22,7 @@ from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError
 from vlp_gym.models.vlp import VLP
 from vlp_gym.training.batches import BatchConfig, match_batch, preference_batch
-from vlp_gym.training.clips import clips_of, moved
+from vlp_gym.training.clips import ClipSet, clips_of, moved
 from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.trainer import load_pool, train
@@ -151,6 +151,28 @@ def test_what_experts_do_not_move_does_not_move() -> None:
     assert (moved(still) == 0).all()
     obs[0, :, 4] = np.linspace(0, 2, 5)
     np.testing.assert_allclose(moved(still)[:, -1], [1, 0, 0.5])
+
+
+def test_windows_in_success_may_be_ranked_first() -> None:
+    n_steps = 60
+    reward = np.zeros((3, n_steps), np.float32)
+    success = np.zeros((3, n_steps), bool)
+    reward[0], reward[1], reward[2] = 9.0, 1.0, np.linspace(0, 1, n_steps)
+    success[1] = True  # reached, and hardly paid for
+    episodes = Trajectories(
+        "DoorOpen", ("noisy",) * 3, np.arange(3), np.zeros((3, n_steps, 39), np.float32),
+        np.zeros((3, n_steps, 4), np.float32), reward, success, np.zeros((3, n_steps, 1)), {},
+    )  # fmt: skip
+    by_return = clips_of(episodes, GRID, n_frames=3)
+    by_success = clips_of(episodes, GRID, n_frames=3, rank="success")
+
+    def mean_rank(clips: ClipSet) -> list[float]:
+        return [float(clips.rank[clips.episode == episode].mean()) for episode in range(3)]
+
+    assert np.argsort(mean_rank(by_return)).tolist() == [2, 1, 0]
+    assert np.argsort(mean_rank(by_success)).tolist() == [2, 0, 1]
+    rest = by_success.episode == 2  # returns decide where success does not
+    assert (np.diff(by_success.rank[rest]) > 0).all()
 
 
 def test_windows_are_ranked_by_return_and_levels_are_kept_apart(data: Path) -> None:

@@ -48,6 +48,8 @@ def model_card(checkpoint: "Checkpoint") -> str:
     model, training = checkpoint.model, checkpoint.training
     parts = training.get("average_of", ())
     n_replayed = len(training.get("replays", ()))
+    base = training.get("base")
+    begun = training.get("start") or "random weights"
     return _CARD.format(
         clip=model.config.clip,
         n_frames=model.config.n_frames,
@@ -65,5 +67,5 @@ def model_card(checkpoint: "Checkpoint") -> str:
         steps=training.get("steps"),
         seed=training.get("seed"),
         fingerprint=training.get("fingerprint"),
-        start=training.get("start") or "random weights",
+        start=begun if base is None else f"a checkpoint of data {base.get('fingerprint')}",
     )

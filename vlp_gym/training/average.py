@@ -13,11 +13,10 @@ import tyro
 from vlp_gym.errors import CheckpointError
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.vlp import VLP
+from vlp_gym.training.run import with_tasks_of
 
 SAME = ("split", "start", "seed")
 """What trainings have in common whose mean is a model: test tasks, and the weights that they began with."""
-UNITED = ("train_tasks", "undoing", "replays")
-"""Lists of tasks: the mean was shown what any of them was."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ def average_command(config: AverageConfig) -> Path:
 
     Errors of single trainings that begin with the same weights differ and may cancel out, at no cost when the model is
     used; judge the mean beside its parts. Vary `--order`, the steps, the data or the losses, and keep `--seed` and
-    `--start`.
+    `--start`. A checkpoint and what went on from it (`--base`) begin alike, too.
 
     Raises:
         CheckpointError: fewer than two, or such as have not begun alike; or one is missing or damaged.
@@ -72,7 +71,7 @@ def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
             "these checkpoints differ in their model, view or stride of frames, so they have no mean"
         )
     for name in SAME:
-        mine, others = one.training.get(name), other.training.get(name)
+        mine, others = (_beginning(each.training).get(name) for each in (one, other))
         if mine != others:
             raise CheckpointError(
                 f"these trainings have different {name} ({mine!r} and {others!r}); only models that began with the "
@@ -86,15 +85,17 @@ def _check_alike(one: Checkpoint, other: Checkpoint) -> None:
         )
 
 
+def _beginning(training: dict[str, Any]) -> dict[str, Any]:
+    """Return the training that began with new weights: what a checkpoint's own, or the base of it, goes back to."""
+    base: dict[str, Any] | None = training.get("base")
+    return training if base is None else _beginning(base)
+
+
 def _training(trainings: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    united = {
-        name: list(dict.fromkeys(task for each in trainings for task in each.get(name, ())))
-        for name in UNITED
-    }
     text = json.dumps(list(trainings), sort_keys=True)
     return {
-        **{name: trainings[0].get(name) for name in SAME},
-        **united,
+        **{name: _beginning(trainings[0]).get(name) for name in SAME},
+        **with_tasks_of(trainings),  # the mean was shown what any of them was
         "fingerprint": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
         "steps": sum(each.get("steps", 0) for each in trainings),
         "seconds": round(sum(each.get("seconds", 0.0) for each in trainings), 1),

@@ -1,6 +1,7 @@
 """The clips of a task that a preference model is trained and judged on: windows, and whole trajectories by level."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -13,6 +14,8 @@ from vlp_gym.training.frames import FrameGrid
 NO_LEVEL = -1
 OBJECT = slice(4, 7)
 """Where the object is in an observation of Meta-World, metres."""
+Rank = Literal["return", "success"]
+"""What windows are ranked by, see `clips_of`."""
 LEAST_WAY_M = 0.02
 """An object that experts move less than this stays where it is."""
 
@@ -26,7 +29,7 @@ class ClipSet:
         episode: row of every clip's episode, int64 [clips].
         frame: which of the episode's drawn frames make the clip, int64 [clips, frames].
         env_return: mean reward a step over the clip's segment, float64 [clips].
-        rank: where that return stands among the task's windows, 0 worst, 1 best, float64 [clips].
+        rank: where a window stands among the task's, 0 worst, 1 best; NaN of a whole trajectory, float64 [clips].
         level: index in `LEVELS`, or `NO_LEVEL`, int64 [clips].
         moved: where the object stands on the clip's frames, on average, on the way that experts move it: 0 where its
             episode began, 1 where experts leave it; 0 throughout where experts move nothing, float64 [clips].
@@ -51,13 +54,14 @@ class ClipSet:
         return len(self.episode)
 
 
-def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int) -> ClipSet:
+def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int, rank: Rank = "return") -> ClipSet:
     """Return every window of `n_frames` neighbouring frames, and every levelled trajectory as a whole.
 
     Args:
         data: trajectories of one task.
         grid: which steps are drawn.
         n_frames: frames of a clip.
+        rank: what windows are ranked by: their return, or first by the share of their steps that are in success.
     """
     steps = grid.steps(data.n_steps, data.seed)
     n_episodes, n_drawn = steps.shape
@@ -69,19 +73,22 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int) -> ClipSet:
     episode = np.repeat(np.arange(n_episodes), len(starts))
     start = np.tile(starts, n_episodes)
     length = grid.stride * (n_frames - 1) + 2
-    window_return = np.array(
-        [
-            data.env_reward[e, s : s + length].mean()
-            for e, s in zip(episode, steps[episode, start], strict=True)
-        ]
-    )
+    windows = [
+        (e, slice(s, s + length)) for e, s in zip(episode, steps[episode, start], strict=True)
+    ]
+    window_return = np.array([data.env_reward[window].mean() for window in windows])
     window_level = np.full(len(episode), NO_LEVEL)
 
     level_of = {name: level for level, name in enumerate(LEVELS)}
     whole = data.of_behaviour(*LEVELS)
     spread = np.linspace(0, n_drawn - 1, n_frames).round().astype(int)
     names = np.array(data.behaviour)
-    ranks = (rankdata(window_return) - 1) / max(len(window_return) - 1, 1)
+    worth = window_return
+    if rank == "success":
+        # Ranks of return lie a whole number apart at most from those of all windows, so they decide ties alone.
+        success = np.array([data.success[window].mean() for window in windows])
+        worth = rankdata(success, "dense") * (len(windows) + 1) + rankdata(window_return)
+    ranks = (rankdata(worth) - 1) / max(len(worth) - 1, 1)
     of_episode = np.concatenate([episode, whole])
     frame = np.concatenate([start[:, None] + np.arange(n_frames), np.tile(spread, (len(whole), 1))])
     return ClipSet(

@@ -7,6 +7,7 @@ from typing import Literal
 from vlp_gym.models.vlp import VLPConfig
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA
 from vlp_gym.training.batches import BatchConfig
+from vlp_gym.training.clips import Rank
 from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.objective import LossConfig
 from vlp_gym.types import View
@@ -41,9 +42,15 @@ class TrainConfig:
     all of them."""
     start: Path | None = None
     """Weights of the encoders to start from (safetensors); None starts from random ones."""
+    base: str | None = None
+    """A checkpoint to go on with, such as "bundled", a folder or `hf-hub:OWNER/NAME`, with settings of `model`, `view`
+    and `grid` like these; a tenth of the learning rates is a good beginning. None: a new model."""
     model: VLPConfig = field(default_factory=VLPConfig)
     view: View = View(DEFAULT_CAMERA, size_px=128)
     grid: FrameGrid = field(default_factory=FrameGrid)
+    rank: Rank = "return"
+    """What windows of a task are ranked by: the simulator's return; or first by how long they are in success, which
+    differs where a task pays little for success that is reached in an odd way."""
     steps: int = 1200
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
@@ -78,5 +85,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be 1 or more, got {value}")
+        if self.base is not None and self.start is not None:
+            raise ValueError(
+                "base holds all weights of a model, so start has nothing to add; leave one of them out"
+            )
         if not 0 <= self.average_from < 1:
             raise ValueError(f"average_from must be in [0, 1), got {self.average_from}")

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from vlp_gym.atomic import atomic_path
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.models.encoders import ClipEncoders
-from vlp_gym.training.clips import ClipSet, clips_of
+from vlp_gym.training.clips import ClipSet, Rank, clips_of
 from vlp_gym.training.frames import FrameArray, FrameGrid, cached_frames
 from vlp_gym.types import View
 
@@ -54,6 +54,7 @@ def task_clips(
     cache: Path,
     *,
     encoded: bool = True,
+    rank: Rank = "return",
 ) -> TaskClips:
     """Return the clips of one task with their features, drawing and encoding what is not cached.
 
@@ -65,6 +66,7 @@ def task_clips(
         n_frames: frames of a clip.
         cache: folder of drawn frames and features.
         encoded: False leaves the frames as they are, for an encoder that is trained.
+        rank: what windows are ranked by, as in `clips_of`.
     """
     frames = cached_frames(data, view, grid, cache / "frames")
     steps = grid.steps(data.n_steps, data.seed)
@@ -72,7 +74,7 @@ def task_clips(
     # A frame shows the state after its step: that is the observation before the next one.
     seen = data.obs[rows, np.minimum(steps + 1, data.n_steps - 1)]
     state = np.concatenate([seen[..., :3], seen[..., 4:7]], axis=-1).astype(np.float32)
-    clips = clips_of(data, grid, n_frames)
+    clips = clips_of(data, grid, n_frames, rank)
     if not encoded:
         return TaskClips(clips, frames, state)
     path = (

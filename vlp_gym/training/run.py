@@ -4,7 +4,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,6 +27,9 @@ from vlp_gym.training.validation import validation_figures
 
 logger = logging.getLogger(__name__)
 
+TASK_LISTS = ("train_tasks", "undoing", "replays")
+"""What a checkpoint says of the tasks that it was shown."""
+
 
 class TrainingRun:
     """Takes gradient steps, judges, saves, resumes and exports; every process of several has one.
@@ -37,6 +40,7 @@ class TrainingRun:
         accelerator: knows the other processes, if there are any; each draws batches of its own, gradients are averaged.
         sentences: of the training tasks.
         fingerprint: of the training data.
+        base: what the checkpoint that the model's weights are of says of its own training; None: they are new.
     """
 
     def __init__(
@@ -46,9 +50,10 @@ class TrainingRun:
         accelerator: Accelerator,
         sentences: Sentences,
         fingerprint: str,
+        base: Mapping[str, Any] | None = None,
     ) -> None:
         self.config, self.model, self.accelerator = config, model, accelerator
-        self.sentences, self.fingerprint = sentences, fingerprint
+        self.sentences, self.fingerprint, self.base = sentences, fingerprint, base
         device = model.place.device
         freeze(model, config.tune)
         self.average = torch.optim.swa_utils.AveragedModel(model)
@@ -190,8 +195,10 @@ class TrainingRun:
             "fingerprint": self.fingerprint, "steps": self.step, "seed": config.seed,
             "order": config.order,
             "seconds": round(self.seconds, 1), "start": config.start.name if config.start else None,
-            "loss": vars(config.loss),
+            "loss": vars(config.loss), "rank": config.rank,
         }  # fmt: skip
+        if self.base is not None:
+            training |= {"base": dict(self.base), **with_tasks_of([self.base, training])}
         folder = config.out / name
         if self.accelerator.is_main_process:
             model = self.averaged.eval()
@@ -203,6 +210,14 @@ class TrainingRun:
 def replayed(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """Return the tasks that one of the folders has a replay of."""
     return [name for name in names if any((each / f"{name}.npz").exists() for each in folders)]
+
+
+def with_tasks_of(trainings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the lists of tasks that a checkpoint names, of all trainings that it has gone through."""
+    return {
+        name: list(dict.fromkeys(task for each in trainings for task in each.get(name, ())))
+        for name in TASK_LISTS
+    }
 
 
 def _schedule(step: int, config: TrainConfig) -> float:

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -15,6 +16,7 @@ from vlp_gym.atomic import atomic_write_text
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.denormals import flush_denormals
 from vlp_gym.errors import CheckpointError
+from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instruction_file import load_instructions
@@ -35,7 +37,8 @@ def train(config: TrainConfig) -> Path:
     process from then on.
 
     Raises:
-        CheckpointError: data, start weights or a run folder that are missing, damaged or of another configuration.
+        CheckpointError: data, weights to begin with or a run folder that are missing, damaged or of another
+            configuration; or a base that knows a test task.
         InstructionError: a sentence of `instructions` that is none, or is kept for testing.
     """
     sentences = training_sentences(config)
@@ -50,6 +53,7 @@ def train(config: TrainConfig) -> Path:
     model = VLP(config.model)
     if config.start is not None:
         _load_start(model, config.start)
+    base = None if config.base is None else _load_base(model, config, config.base)
     model.to(device)
     # One process draws and encodes what no cache has yet; the others read it.
     with accelerator.main_process_first():
@@ -58,7 +62,7 @@ def train(config: TrainConfig) -> Path:
         pool, fingerprint = load_pool(model, config, config.data, config.replays)
         unseen = (config.validation,) if config.validation is not None else ()
         validation = [task for task, *_ in load_pool(model, config, unseen)[0]] if unseen else []
-    run = TrainingRun(config, model, accelerator, sentences, fingerprint)
+    run = TrainingRun(config, model, accelerator, sentences, fingerprint, base)
     run.resume()
     silent = None if accelerator.is_main_process else True
     bar = tqdm(total=config.steps, initial=run.step, desc="batches", disable=silent)
@@ -83,6 +87,25 @@ def _load_start(model: VLP, path: Path) -> None:
         raise CheckpointError(
             f"{path} does not hold weights of {model.config.clip!r} encoders: {error}"
         ) from error
+
+
+def _load_base(model: VLP, config: TrainConfig, source: str) -> dict[str, Any]:
+    """Load the weights of a checkpoint and return what it says of its own training."""
+    base = Checkpoint.from_pretrained(None if source == "bundled" else source)
+    mine = (config.model, config.view, config.grid.stride)
+    if mine != (base.model.config, base.view, base.frame_stride):
+        raise CheckpointError(
+            f"the base {source} has {base.model.config}, {base.view} and stride {base.frame_stride}, this training others; "
+            "give it the same --model, --view and --grid"
+        )
+    test = find_split(config.split).test
+    if known := sorted(set(test) & set(base.training.get("train_tasks", ()))):
+        raise CheckpointError(
+            f"the base {source} was trained on {', '.join(known)}, test tasks of split {config.split!r}: its figures there "
+            "would say nothing; choose the split that it was trained with"
+        )
+    model.load_state_dict(base.model.state_dict())
+    return base.training
 
 
 def trained_on(config: TrainConfig) -> tuple[str, ...]:
@@ -146,6 +169,7 @@ def load_pool(
             config.model.n_frames,
             config.cache,
             encoded="vision" not in config.tune,
+            rank=config.rank,
         )
 
     pool = [[clips_in(path) for path in paths] for paths in of_task.values()]

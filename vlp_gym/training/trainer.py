@@ -95,14 +95,14 @@ def _load_base(model: VLP, config: TrainConfig, source: str) -> dict[str, Any]:
     mine = (config.model, config.view, config.grid.stride)
     if mine != (base.model.config, base.view, base.frame_stride):
         raise CheckpointError(
-            f"the base {source} has {base.model.config}, {base.view} and stride {base.frame_stride}, this training others; "
-            "give it the same --model, --view and --grid"
+            f"the base {source} has {base.model.config}, {base.view} and stride {base.frame_stride}, this training has "
+            "others; give it the same --model, --view and --grid"
         )
     test = find_split(config.split).test
     if known := sorted(set(test) & set(base.training.get("train_tasks", ()))):
         raise CheckpointError(
-            f"the base {source} was trained on {', '.join(known)}, test tasks of split {config.split!r}: its figures there "
-            "would say nothing; choose the split that it was trained with"
+            f"the base {source} was trained on {', '.join(known)}, test tasks of split {config.split!r}: its figures "
+            "there would say nothing; choose the split that it was trained with"
         )
     model.load_state_dict(base.model.state_dict())
     return base.training

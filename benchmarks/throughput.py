@@ -146,15 +146,17 @@ def take_turns(agents: Mapping[str, SAC], steps: Mapping[str, int], config: Sess
     """Let agents learn so many steps each, `TURNS` turns of each in turn, as often as `config.repeats` says."""
     callbacks = {name: RelabelReplay() for name in (FEEDBACK, SHARED) if name in agents}
     clocks = {name: Parts(agent, callbacks.get(name)) for name, agent in agents.items()}
+    names = list(agents)
     measured = Measured({name: [] for name in agents}, {name: [] for name in agents})
     for repeat in range(-1, config.repeats):
         n_steps = dict.fromkeys(agents, config.warm_up) if repeat < 0 else steps
         seconds = dict.fromkeys(agents, 0.0)
-        for turn, (name, agent) in product(range(TURNS), agents.items()):
+        for turn, place in product(range(TURNS), range(len(agents))):
+            name = names[(place + turn) % len(names)]  # nobody always comes after the same one
             flush_denormals(False)
             started = time.perf_counter()
             n = n_steps[name] * (turn + 1) // TURNS - n_steps[name] * turn // TURNS
-            agent.learn(n, callbacks.get(name), reset_num_timesteps=False)
+            agents[name].learn(n, callbacks.get(name), reset_num_timesteps=False)
             seconds[name] += time.perf_counter() - started
         for name, clock in clocks.items():
             parts = clock.split(seconds[name])

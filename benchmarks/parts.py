@@ -13,6 +13,8 @@ from vlp_gym.sb3 import RelabelReplay
 
 UPDATES, STEPS, RELABEL = "updates of the agent", "env steps", "relabelling and log"
 REST = "the rest: choosing actions, storing"
+ALIKE = "all, had updates taken as long as the first's"
+"""Updates are the same work for every agent, but chance makes them a twentieth longer for one than for another."""
 SESSION = "session: "
 """Begins the names of the parts of a feedback session."""
 
@@ -88,9 +90,15 @@ def medians(repeats: Sequence[dict[str, float]]) -> dict[str, float]:
 def records_of(
     repeats: Mapping[str, Sequence[dict[str, float]]], task: str, seed: int, scale: str
 ) -> list[Record]:
-    """Return one record a part: its seconds a repeat, median over repeats, one metric a method."""
+    """Return one record a part: its seconds a repeat, median over repeats, one metric a method.
+
+    The last record is their sum, with the first method's updates in the place of every one's.
+    """
     seconds = {method: medians(each) for method, each in repeats.items()}
     parts = dict.fromkeys(part for each in seconds.values() for part in each)
+    updates = next(iter(seconds.values())).get(UPDATES, 0.0)
+    for each in seconds.values():
+        each[ALIKE] = sum(each.values()) - each.get(UPDATES, 0.0) + updates
     return [
         Record.now(
             task=task,
@@ -100,5 +108,5 @@ def records_of(
             metrics={f"s {method}": each[part] for method, each in seconds.items() if part in each},
             seconds=0.0,
         )
-        for part in parts
+        for part in (*parts, ALIKE)
     ]

@@ -20,6 +20,7 @@ from benchmarks import (
     studies,
     throughput,
 )
+from benchmarks.parts import ALIKE
 from benchmarks.pebble_runs import NAMES, scale_of
 from benchmarks.schema import Record, read_records, write_records
 from tests.other_process import another_process_in
@@ -362,7 +363,9 @@ def test_throughput_measures_all_ways_in_one_process(tmp_path: Path) -> None:
     assert parts["session: fit"]["s vlp-gym"] > 0
     assert "s bare Meta-World" not in parts["session: fit"]
     for method, speed in zip(names[:3], records, strict=False):
-        whole = sum(part.get(f"s {method}", 0.0) for part in parts.values())
+        column = f"s {method}"
+        whole = sum(part.get(column, 0.0) for name, part in parts.items() if name != ALIKE)
+        assert parts[ALIKE][column] == pytest.approx(whole), "nobody trains in so few steps"
         assert whole == pytest.approx(config.session_every / speed.metrics["steps/s"])
 
 

@@ -26,14 +26,13 @@ from tests.tiny_training import (  # noqa: F401  fixtures are found by their nam
 from tests.tiny_vlp import SIZE_PX, tiny_config, tiny_model
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError, InstructionError
-from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import SPLITS, Split
 from vlp_gym.training.batches import TaskPool, preference_batch
 from vlp_gym.training.config import Tower
 from vlp_gym.training.evaluation import EvaluateConfig, _turned, evaluate
-from vlp_gym.training.frames import FrameGrid, cached_frames, draw_data_set
+from vlp_gym.training.frames import cached_frames, draw_data_set
 from vlp_gym.training.objective import LossConfig, Objective
 from vlp_gym.training.run import TrainingRun, freeze, update_average
 from vlp_gym.training.trainer import load_pool, train, training_sentences
@@ -227,46 +226,6 @@ def test_start_weights_of_another_encoder_are_refused(
 ) -> None:
     with pytest.raises(CheckpointError, match="encoders"):
         train(config(data, cache, tmp_path / "run", start=tmp_path / "none.safetensors"))
-
-
-def test_a_training_goes_on_from_a_whole_checkpoint(
-    data: Path, cache: Path, tmp_path: Path
-) -> None:
-    base = train(config(data, cache, tmp_path / "base"))
-    still = {"lr": 1e-12, "match_lr": 1e-12, "weight_decay": 0.0, "steps": 2, "seed": 5}
-    same = train(config(data, cache, tmp_path / "same", base=str(base), **still))
-    before, after = (Checkpoint.from_pretrained(each) for each in (base, same))
-    trained = dict(after.model.named_parameters())
-    for name, value in before.model.named_parameters():
-        torch.testing.assert_close(trained[name], value, rtol=0, atol=1e-6, msg=name)
-    further = Checkpoint.from_pretrained(
-        train(config(data, cache, tmp_path / "further", base=str(base), steps=2))
-    )
-    assert not torch.equal(
-        further.model.state_dict()["score_head.0.weight"],
-        before.model.state_dict()["score_head.0.weight"],
-    )
-    assert further.training["base"] == before.training
-    assert further.training["train_tasks"] == list(TRAIN)
-
-
-def test_a_base_that_does_not_fit_or_knows_a_test_task_is_refused(
-    data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base = str(train(config(data, cache, tmp_path / "base", steps=1)))
-    with pytest.raises(CheckpointError, match="--model"):
-        train(config(data, cache, tmp_path / "wide", base=base, model=tiny_config(width=32)))
-    with pytest.raises(CheckpointError, match="--grid"):
-        train(config(data, cache, tmp_path / "slow", base=base, grid=FrameGrid(stride=4)))
-    with pytest.raises(CheckpointError, match="expected a folder"):
-        train(config(data, cache, tmp_path / "none", base=str(tmp_path / "nothing")))
-    with pytest.raises(ValueError, match="leave one of them out"):
-        config(data, cache, tmp_path / "both", base=base, start=tmp_path / "start.safetensors")
-    monkeypatch.setitem(SPLITS, "turned", Split(TEST, TRAIN))
-    with pytest.raises(
-        CheckpointError, match="trained on DoorOpen, DrawerOpen, WindowClose, test tasks"
-    ):
-        train(config(data, cache, tmp_path / "leak", base=base, split="turned"))
 
 
 def test_evaluation_reads_what_training_wrote(data: Path, cache: Path, tmp_path: Path) -> None:

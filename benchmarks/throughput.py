@@ -144,7 +144,7 @@ def measure(config: Config) -> Measured:
 
 def take_turns(agents: Mapping[str, SAC], steps: Mapping[str, int], config: Sessions) -> Measured:
     """Let agents learn so many steps each, `TURNS` turns of each in turn, as often as `config.repeats` says."""
-    callbacks = {name: RelabelReplay() for name in (FEEDBACK, SHARED) if name in agents}
+    callbacks = {name: RelabelReplay() for name in (FEEDBACK, SHARED)}
     clocks = {name: Parts(agent, callbacks.get(name)) for name, agent in agents.items()}
     names = list(agents)
     measured = Measured({name: [] for name in agents}, {name: [] for name in agents})

@@ -85,7 +85,7 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int, rank: Rank = "r
     names = np.array(data.behaviour)
     worth = window_return
     if rank == "success":
-        # Ranks of return lie a whole number apart at most from those of all windows, so they decide ties alone.
+        # A rank of return is at most the number of windows, so it decides only between equal success.
         success = np.array([data.success[window].mean() for window in windows])
         worth = rankdata(success, "dense") * (len(windows) + 1) + rankdata(window_return)
     ranks = (rankdata(worth) - 1) / max(len(worth) - 1, 1)

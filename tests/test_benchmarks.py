@@ -18,9 +18,7 @@ from benchmarks import (
     scored_runs,
     scoring,
     studies,
-    throughput,
 )
-from benchmarks.parts import ALIKE
 from benchmarks.pebble_runs import NAMES, scale_of
 from benchmarks.schema import Record, read_records, write_records
 from tests.other_process import another_process_in
@@ -339,34 +337,6 @@ def test_the_feature_cache_spares_the_encoder(tmp_path: Path) -> None:
 def test_operations_are_those_of_the_products() -> None:
     left, right = torch.ones(2, 3), torch.ones(3, 5)
     assert scoring.operations(lambda: left @ right) == 2 * 2 * 3 * 5
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning")  # bare Meta-World fails some checks of Gymnasium
-def test_throughput_measures_all_ways_in_one_process(tmp_path: Path) -> None:
-    config = throughput.Config(
-        labeler="oracle",
-        queries=2,
-        session_every=60,
-        picture_steps=2,
-        repeats=1,
-        warm_up=3,
-        results=tmp_path,
-    )
-    throughput.main(config)
-    records = read_records("throughput", tmp_path)
-    names = [throughput.BARE, throughput.FEEDBACK, throughput.SHARED, throughput.PICTURES]
-    assert [record.method for record in records] == names
-    assert records[0].metrics["share of bare"] == 1.0
-    assert records[-1].metrics["times env.render()"] == 1.0
-    assert all(record.metrics["steps/s"] > 0 for record in records)
-    parts = {record.method: record.metrics for record in read_records("throughput_parts", tmp_path)}
-    assert parts["session: fit"]["s vlp-gym"] > 0
-    assert "s bare Meta-World" not in parts["session: fit"]
-    for method, speed in zip(names[:3], records, strict=False):
-        column = f"s {method}"
-        whole = sum(part.get(column, 0.0) for name, part in parts.items() if name != ALIKE)
-        assert parts[ALIKE][column] == pytest.approx(whole), "nobody trains in so few steps"
-        assert whole == pytest.approx(config.session_every / speed.metrics["steps/s"])
 
 
 def test_online_runs_of_other_machines_stay_and_all_tasks_get_a_mean(tmp_path: Path) -> None:

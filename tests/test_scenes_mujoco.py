@@ -31,7 +31,7 @@ UPSIDE_DOWN = """
 
 
 class Painted(gym.Env):
-    """An env of one's own that gives its ball another colour and place at every reset."""
+    """An env of one's own that changes a ball's colour, another's place and the camera's at every reset."""
 
     def __init__(self) -> None:
         self.model = mujoco.MjModel.from_xml_string(UPSIDE_DOWN)
@@ -41,6 +41,7 @@ class Painted(gym.Env):
         super().reset(seed=seed)
         self.model.geom("red").rgba[:3] = self.np_random.uniform(0, 1, 3)
         self.model.geom("blue").pos[:] = self.np_random.uniform(-0.5, 0.5, 3)
+        self.model.camera("upright").pos[:] += self.np_random.uniform(-0.2, 0.2, 3)
         mujoco.mj_forward(self.model, self.data)
         return np.zeros(0), {}
 
@@ -67,7 +68,7 @@ def test_a_frame_of_gymnasiums_own_envs_is_the_live_frame(env_id: str) -> None:
     assert np.array_equal(frame, live_picture(env, default_camera(env)))
 
 
-def test_colours_and_places_that_an_env_changes_at_reset_travel_with_the_episode() -> None:
+def test_colours_places_and_cameras_that_an_env_changes_at_reset_travel_with_the_episode() -> None:
     env = Painted()
     scene = MujocoScene.of(env, "upright", height=SIZE_PX, width=SIZE_PX)
     recorded = []

@@ -13,6 +13,9 @@ ALWAYS = ("body_pos", "site_pos")
 """Arrays that Meta-World writes at every reset to move its objects; kept with every episode."""
 WHEN_CHANGED = (
     "body_quat",
+    "cam_fovy",
+    "cam_pos",
+    "cam_quat",
     "geom_pos",
     "geom_quat",
     "geom_rgba",

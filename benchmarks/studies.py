@@ -21,6 +21,7 @@ from vlp_gym.training.collect import EPISODES, CollectConfig, collect
 from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.evaluation import EvaluateConfig, evaluate
 from vlp_gym.training.frames import FrameGrid
+from vlp_gym.training.jitter import STILL, Jitter
 from vlp_gym.training.objective import LossConfig
 from vlp_gym.training.trainer import train, trained_on
 
@@ -133,6 +134,10 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "trained, coarse features only": Variant("coarse", {"model": replace(PLAIN, stages=(3,))}),
         "trained": BASE,
     },
+    "jitter": {
+        "the camera stays": BASE,
+        "and a look of its own for every episode": Variant("jitter", {"jitter": Jitter()}),
+    },
     "ml45": {
         "ML45 split": Variant("ml45", {"split": "ml45"}, paper={"k-means labels": 0.970}),
     },
@@ -217,6 +222,7 @@ def settings(variant: Variant, config: Config) -> TrainConfig:
         cache=config.data / "cache",
         split=config.split,
         undoing=False,
+        jitter=STILL,
         model=PLAIN,
         loss=PLAIN_LOSS,
         start=config.start if variant.start else None,

@@ -160,6 +160,16 @@ def test_a_clip_that_shows_something_else_is_worth_nothing_however_far_it_got() 
         torch.testing.assert_close(model.join(progress, video, words), progress + 5.0)
 
 
+def test_a_margin_takes_a_doubtful_match_for_a_sure_one() -> None:
+    model = tiny_model(match_width=8, match_worth=5.0, match_margin=4.0)
+    assert model.match is not None
+    video, words = read(model)
+    progress = torch.tensor([-1.0, 0.0, 3.0, 4.0])
+    with torch.no_grad():
+        matches = torch.sigmoid(model.match(video.shown, words.meant) + 4.0)
+        torch.testing.assert_close(model.join(progress, video, words), matches * (progress + 5.0))
+
+
 def test_a_bounded_score_with_a_match_still_tells_progress() -> None:
     model = tiny_model(score_head="sigmoid", match_width=8)
     assert model.match is not None

@@ -12,6 +12,7 @@ from vlp_gym.training.batches import BatchConfig
 from vlp_gym.training.collect import CollectConfig, collect
 from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.frames import FrameGrid
+from vlp_gym.training.jitter import STILL
 from vlp_gym.training.objective import LossConfig
 from vlp_gym.types import View
 
@@ -43,7 +44,7 @@ def tiny_split(monkeypatch: pytest.MonkeyPatch) -> None:
 def config(data: Path, cache: Path, out: Path, **changes: object) -> TrainConfig:
     base = TrainConfig(
         data=(data,), out=out, cache=cache, split="tiny", undoing=False, model=tiny_config(),
-        view=View("corner4", SIZE_PX), grid=GRID, steps=6,
+        view=View("corner4", SIZE_PX), grid=GRID, jitter=STILL, steps=6,
         batch=BatchConfig(tasks=3, windows=3, match_tasks=3), loss=LossConfig(strangers=1),
         warmup_steps=1, device="cpu", workers=1, checkpoint_every=2,
     )  # fmt: skip

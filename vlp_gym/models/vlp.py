@@ -57,6 +57,9 @@ class VLPConfig:
     score is the head's alone, as published."""
     match_worth: float = 14.0
     """Score of a clip that shows what the sentence speaks of and has got nowhere yet; of a linear head."""
+    match_margin: float = 0.0
+    """Added to the logit of a match: with a margin, a clip that might be of the task counts as one that is, so that
+    doubt about a scene does not order its clips."""
 
 
 @dataclass(frozen=True)
@@ -292,14 +295,17 @@ class VLP(nn.Module):
         self, progress: Float[Tensor, " clips"], video: Video, words: Words
     ) -> Float[Tensor, " clips"]:
         """Return the score that `progress` makes: next to nothing for a clip of something else."""
-        bounded = self.config.score_head == "sigmoid"
         if self.match is None:
-            return torch.sigmoid(progress) if bounded else progress
-        # A bounded progress is above 0 by itself; with the worth inside it, it would always be 1.
-        matches = torch.sigmoid(self.match(video.shown, words.meant))
-        return matches * (
-            torch.sigmoid(progress) if bounded else progress + self.config.match_worth
-        )
+            return self.worth(progress)
+        logit = self.match(video.shown, words.meant) + self.config.match_margin
+        return torch.sigmoid(logit) * self.worth(progress)
+
+    def worth(self, progress: Float[Tensor, "*clips"]) -> Float[Tensor, "*clips"]:
+        """Return the score that `progress` makes of a clip that is certainly about its sentence."""
+        if self.config.score_head == "sigmoid":
+            # Above 0 by itself; with the worth of a match inside it, it would always be 1.
+            return torch.sigmoid(progress)
+        return progress if self.match is None else progress + self.config.match_worth
 
 
 def _self_attention(config: VLPConfig) -> nn.TransformerEncoder:

@@ -61,6 +61,7 @@ class PreferenceBatch:
         undoing: a sentence of the training task that undoes each, None where there is no such.
         undone_label: like `label`, under that sentence, float32 [tasks, i, j].
         undone_weight: like `weight`, of pairs in which the object was moved differently far.
+        still: whether the clips are drawn as the view says; else every episode has a look of its own.
     """
 
     clips: Seen
@@ -71,6 +72,7 @@ class PreferenceBatch:
     undoing: list[str | None]
     undone_label: Float[Tensor, "tasks clips clips"]
     undone_weight: Float[Tensor, "tasks clips clips"]
+    still: bool = True
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,12 @@ class MatchBatch:
 def preference_batch(
     pool: TaskPool, sentences: Sentences, config: BatchConfig, rng: np.random.Generator
 ) -> PreferenceBatch:
-    """Return a random batch; tasks uniformly, then clips of any behaviour, then one of the task's sentences."""
+    """Return a random batch; tasks uniformly, then clips of any behaviour, then one of the task's sentences.
+
+    Where there are episodes with looks of their own, every other batch is of these.
+    """
+    still = all(clips.still for folders in pool for clips in folders) or bool(rng.random() < 0.5)
+    pool = _of_look(pool, still)
     drawn = [
         _draw_clips(folders, config.windows, rng)
         for folders in _draw_tasks(pool, config.tasks, rng)
@@ -117,14 +124,15 @@ def preference_batch(
         ],
         undone_label=torch.stack([label for label, _ in undone]),
         undone_weight=torch.stack([weight for _, weight in undone]),
+        still=still,
     )
 
 
 def match_batch(
     pool: TaskPool, sentences: Sentences, config: BatchConfig, rng: np.random.Generator
 ) -> MatchBatch:
-    """Return a random batch of different tasks' clips, of any behaviour, and one sentence a task."""
-    drawn = _draw_tasks(pool, min(config.match_tasks, len(pool)), rng)
+    """Return a random batch of different tasks' still clips, of any behaviour, and one sentence a task."""
+    drawn = _draw_tasks(_of_look(pool, True), min(config.match_tasks, len(pool)), rng)
     tasks = [folders[int(rng.integers(len(folders)))] for folders in drawn]
     rows = [rng.choice(len(task.clips), config.match_clips, replace=False) for task in tasks]
     return MatchBatch(
@@ -137,6 +145,10 @@ def match_batch(
             np.stack([_levelled(task, rng).clips.way for task in drawn]), dtype=torch.float32
         ),
     )
+
+
+def _of_look(pool: TaskPool, still: bool) -> TaskPool:
+    return [[clips for clips in folders if clips.still == still] for folders in pool]
 
 
 def _draw_tasks(

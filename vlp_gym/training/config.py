@@ -9,6 +9,7 @@ from vlp_gym.tasks.metaworld import DEFAULT_CAMERA
 from vlp_gym.training.batches import BatchConfig
 from vlp_gym.training.clips import Rank
 from vlp_gym.training.frames import FrameGrid
+from vlp_gym.training.jitter import Jitter
 from vlp_gym.training.objective import LossConfig
 from vlp_gym.types import View
 
@@ -48,6 +49,9 @@ class TrainConfig:
     model: VLPConfig = field(default_factory=VLPConfig)
     view: View = View(DEFAULT_CAMERA, size_px=128)
     grid: FrameGrid = field(default_factory=FrameGrid)
+    jitter: Jitter = Jitter()
+    """How far the look of an episode may be from what `view` says: every one is trained on twice, as it says and with a
+    look of its own."""
     rank: Rank = "return"
     """What windows of a task are ranked by: the simulator's return; or first by how long they are in success, which
     differs where a task pays little for success that is reached in an odd way."""

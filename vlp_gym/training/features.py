@@ -14,6 +14,7 @@ from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.models.encoders import ClipEncoders
 from vlp_gym.training.clips import ClipSet, Rank, clips_of
 from vlp_gym.training.frames import FrameArray, FrameGrid, cached_frames
+from vlp_gym.training.jitter import STILL, Jitter
 from vlp_gym.types import View
 
 FeatureArray = Float[np.ndarray, "episodes frames patches channels"]
@@ -28,11 +29,13 @@ class TaskClips:
         features: encoder features of all frames, float16 [episodes, frames, patches, channels]; where the encoder is
             trained, too, the frames themselves, uint8 [episodes, frames, height, width, 3].
         state: where the gripper and the object were on every frame, in metres, float32 [episodes, frames, 6].
+        still: whether every episode is drawn as the view says, and not with a look of its own.
     """
 
     clips: ClipSet
     features: FeatureArray | FrameArray
     state: Float[np.ndarray, "episodes frames 6"]
+    still: bool = True
 
     def gather(self, rows: np.ndarray) -> torch.Tensor:
         """Return what `VLP.see` reads of the clips `rows`: their features as they are kept, or their frames."""
@@ -55,6 +58,7 @@ def task_clips(
     *,
     encoded: bool = True,
     rank: Rank = "return",
+    jitter: Jitter = STILL,
 ) -> TaskClips:
     """Return the clips of one task with their features, drawing and encoding what is not cached.
 
@@ -67,8 +71,9 @@ def task_clips(
         cache: folder of drawn frames and features.
         encoded: False leaves the frames as they are, for an encoder that is trained.
         rank: what windows are ranked by, as in `clips_of`.
+        jitter: how the look of one episode differs from that of the next.
     """
-    frames = cached_frames(data, view, grid, cache / "frames")
+    frames = cached_frames(data, view, grid, cache / "frames", jitter)
     steps = grid.steps(data.n_steps, data.seed)
     rows = np.arange(len(data))[:, None]
     # A frame shows the state after its step: that is the observation before the next one.
@@ -76,13 +81,11 @@ def task_clips(
     state = np.concatenate([seen[..., :3], seen[..., 4:7]], axis=-1).astype(np.float32)
     clips = clips_of(data, grid, n_frames, rank)
     if not encoded:
-        return TaskClips(clips, frames, state)
-    path = (
-        cache
-        / "features"
-        / f"{data.task_name}-{data.fingerprint()[:12]}-{_key(encoders, view, grid)}.npy"
-    )
-    return TaskClips(clips, _cached_features(frames, encoders, path), state)
+        return TaskClips(clips, frames, state, jitter.is_still)
+    key = _key(encoders, view, grid, jitter)
+    path = cache / "features" / f"{data.task_name}-{data.fingerprint()[:12]}-{key}.npy"
+    features = _cached_features(frames, encoders, path)
+    return TaskClips(clips, features, state, jitter.is_still)
 
 
 def _cached_features(frames: FrameArray, encoders: ClipEncoders, path: Path) -> FeatureArray:
@@ -107,8 +110,9 @@ def encode_frames(frames: FrameArray, encoders: ClipEncoders) -> FeatureArray:
     return features.reshape(*frames.shape[:2], *features.shape[1:])
 
 
-def _key(encoders: ClipEncoders, view: View, grid: FrameGrid) -> str:
-    digest = hashlib.blake2b(repr((view, grid, encoders.stages)).encode(), digest_size=8)
+def _key(encoders: ClipEncoders, view: View, grid: FrameGrid, jitter: Jitter) -> str:
+    look = (view, grid, encoders.stages) + (() if jitter.is_still else (jitter,))
+    digest = hashlib.blake2b(repr(look).encode(), digest_size=8)
     for name, weights in encoders.clip.visual.state_dict().items():
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(weights.detach().cpu().numpy()).tobytes())

@@ -14,6 +14,8 @@ from tqdm import tqdm
 from vlp_gym.atomic import atomic_path
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.scenes.metaworld import make_sawyer, metaworld_scene
+from vlp_gym.scenes.renderer import camera_id
+from vlp_gym.training.jitter import STILL, Jitter
 from vlp_gym.types import View
 
 FrameArray = UInt8[np.ndarray, "episodes frames height width 3"]
@@ -46,20 +48,27 @@ class FrameGrid:
         return np.asarray(offset[:, None] + grid)
 
 
-def cached_frames(data: Trajectories, view: View, grid: FrameGrid, folder: Path) -> FrameArray:
+def cached_frames(
+    data: Trajectories, view: View, grid: FrameGrid, folder: Path, jitter: Jitter = STILL
+) -> FrameArray:
     """Return the frames of all episodes as a read-only memory map, drawing them first if need be."""
-    path = _frames_file(data, view, grid, folder)
+    path = _frames_file(data, view, grid, folder, jitter)
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         steps = grid.steps(data.n_steps, data.seed)
         with atomic_path(path) as temporary:
-            np.save(temporary, _draw(data, view, steps))
+            np.save(temporary, _draw(data, view, steps, jitter))
     frames: FrameArray = np.load(path, mmap_mode="r")
     return frames
 
 
 def draw_data_set(
-    paths: Sequence[Path], view: View, grid: FrameGrid, folder: Path, workers: int
+    paths: Sequence[Path],
+    view: View,
+    grid: FrameGrid,
+    folder: Path,
+    workers: int,
+    jitter: Jitter = STILL,
 ) -> None:
     """Draw the frames of many files of trajectories in parallel; those in the cache are kept.
 
@@ -67,9 +76,9 @@ def draw_data_set(
         CheckpointError: trajectories that are missing or damaged.
     """
     jobs = [
-        (path, view, grid, folder)
+        (path, view, grid, folder, jitter)
         for path in paths
-        if not _frames_file(Trajectories.load(path), view, grid, folder).exists()
+        if not _frames_file(Trajectories.load(path), view, grid, folder, jitter).exists()
     ]
     if not jobs:
         return
@@ -80,23 +89,35 @@ def draw_data_set(
         list(tqdm(pool.map(_draw_job, jobs), total=len(jobs), desc="drawn files", disable=None))
 
 
-def _draw_job(job: tuple[Path, View, FrameGrid, Path]) -> None:
-    path, view, grid, folder = job
-    cached_frames(Trajectories.load(path), view, grid, folder)
+def _draw_job(job: tuple[Path, View, FrameGrid, Path, Jitter]) -> None:
+    path, view, grid, folder, jitter = job
+    cached_frames(Trajectories.load(path), view, grid, folder, jitter)
 
 
-def _draw(data: Trajectories, view: View, steps: Int[np.ndarray, "episodes frames"]) -> FrameArray:
+def _draw(
+    data: Trajectories, view: View, steps: Int[np.ndarray, "episodes frames"], jitter: Jitter
+) -> FrameArray:
     env = make_sawyer(data.task_name)
     scene = metaworld_scene(env, view.camera, view.size_px, view.preset)
     frames = np.empty((*steps.shape, view.size_px, view.size_px, 3), np.uint8)
     for i in range(len(data)):
-        episode = data.episode(i)
-        frames[i] = scene.draw(episode.constants, episode.snapshots[steps[i]])
+        episode, constants = data.episode(i), data.episode(i).constants
+        snapshots = episode.snapshots[steps[i]]
+        if jitter.is_still:
+            frames[i] = scene.draw(constants, snapshots)
+            continue
+        jolt = jitter.of_episode(int(data.seed[i]))
+        camera = jolt.camera(env.model, camera_id(env.model, view.camera))
+        frames[i] = jolt.tinted(scene.draw({**constants, **camera}, snapshots))
     scene.close()
     return frames
 
 
-def _frames_file(data: Trajectories, view: View, grid: FrameGrid, folder: Path) -> Path:
-    what = json.dumps([data.fingerprint(), asdict(view), asdict(grid)], sort_keys=True)
+def _frames_file(
+    data: Trajectories, view: View, grid: FrameGrid, folder: Path, jitter: Jitter
+) -> Path:
+    parts = [data.fingerprint(), asdict(view), asdict(grid)]
+    parts += [] if jitter.is_still else [asdict(jitter)]
+    what = json.dumps(parts, sort_keys=True)
     key = hashlib.blake2b(what.encode(), digest_size=8).hexdigest()
     return folder / f"{data.task_name}-{key}.npy"

@@ -1,13 +1,13 @@
 """What a preference model is trained to do: VLP's three losses and ours, as one module."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlp_gym.models.aim import SCALE, Aim
-from vlp_gym.models.vlp import VLP, Video
+from vlp_gym.models.vlp import VLP, Video, Words
 from vlp_gym.training.batches import MatchBatch, PreferenceBatch
 from vlp_gym.training.losses import ilp_loss, itp_loss, ivp_loss, match_loss
 
@@ -30,6 +30,9 @@ class LossConfig:
     long before the preferences do."""
     match: float = 0.5
     """Of telling tasks apart by what they show (ours)."""
+    centre: float = 0.1
+    """Of the mean progress of a batch, squared (ours): it stays at 0, from where `VLPConfig.match_worth` counts. Only
+    differences of progress mean anything else."""
     state: float = 1.0
     """Of finding gripper and object on the frames, which teaches the tokens where things are (ours)."""
 
@@ -55,35 +58,41 @@ class Objective(nn.Module):
         model, config = self.model, self.config
         device = model.place.device
         n_tasks, n_clips = batch.clips.shape[:2]
-        video = model.read_video(model.see(batch.clips.to(device).flatten(0, 1)))
-        words = model.read_words(self._tokens(batch.sentences))
+        video, words = self._read(batch)
 
-        def under(clip: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor]:
-            """Return scores, and the same scores as IVP sees them: with a match, IVP leaves progress alone."""
+        def under(clip: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """Return progress, scores, and scores as IVP sees them: with a match, IVP leaves progress alone."""
             pair = video[clip], words[sentence]
             progress = model.progress(*pair)
             score = model.join(progress, *pair)
-            return score, score if model.match is None else model.join(progress.detach(), *pair)
+            shown = score if model.match is None else model.join(progress.detach(), *pair)
+            return progress, score, shown
 
         task = torch.arange(n_tasks, device=device)
         index = torch.arange(n_tasks * n_clips, device=device).view(n_tasks, n_clips)
-        own, own_shown = (
-            score.view(n_tasks, n_clips)
-            for score in under(index.flatten(), task.repeat_interleave(n_clips))
+        progress, _, own_shown = (
+            value.view(n_tasks, n_clips)
+            for value in under(index.flatten(), task.repeat_interleave(n_clips))
         )
         # Two windows of each of the next few tasks; tasks come in random order.
         shift = 1 + torch.arange(config.strangers, device=device)
         stranger = index[(task[:, None] + shift) % n_tasks][..., :2]  # [tasks, strangers, 2]
-        other, other_shown = (
-            score.view(n_tasks, config.strangers, 2)
-            for score in under(stranger.flatten(), task.repeat_interleave(2 * config.strangers))
+        _, other, other_shown = (
+            value.view(n_tasks, config.strangers, 2)
+            for value in under(stranger.flatten(), task.repeat_interleave(2 * config.strangers))
         )
 
+        # Clips of one task order themselves by progress alone: a doubtful match would be made up for by it.
+        own = model.worth(progress)
         itp = itp_loss(own, batch.label.to(device), batch.weight.to(device))
         ivp, ilp = ivp_loss(own_shown, other_shown.flatten(1)), ilp_loss(other.flatten(0, 1))
         state = batch.state.to(device).flatten(0, 1)
         where = F.smooth_l1_loss(10 * self.aim.where(video.tokens), 10 * state, beta=1.0)
-        total = itp + config.ilp * ilp + config.ivp * ivp + config.state * where
+        total = itp + config.ilp * ilp + config.state * where
+        if batch.still or model.match is None:
+            total = total + config.ivp * ivp
+        if model.match is not None:
+            total = total + config.centre * progress.mean().square()
         info = {"itp_loss": itp, "ilp_loss": ilp, "ivp_loss": ivp, "state_loss": where}
         if config.undo:
             info["undo_loss"] = self._undo_loss(video, index, batch)
@@ -93,6 +102,24 @@ class Objective(nn.Module):
             info["aim_loss"] = self._aim_loss(match)
             total = total + config.match * info["match_loss"] + config.aim * info["aim_loss"]
         return total, {"loss": total, **info}
+
+    def _read(self, batch: PreferenceBatch) -> tuple[Video, Words]:
+        """Return clips and sentences as the model reads them; the match learns from still frames alone.
+
+        What a scene is of is told from the colours and places of its picture. A match that has to tell it under every
+        look goes by less, and takes a scene that it does not know for another.
+        """
+        model = self.model
+        if model.match is not None:
+            model.match.train(batch.still and self.training)
+        video = model.read_video(model.see(batch.clips.to(model.place.device).flatten(0, 1)))
+        words = model.read_words(self._tokens(batch.sentences))
+        if model.match is None or batch.still:
+            return video, words
+        model.match.train(self.training)
+        return replace(video, shown=video.shown.detach()), replace(
+            words, meant=words.meant.detach()
+        )
 
     @property
     def aim(self) -> Aim:

@@ -195,7 +195,7 @@ class TrainingRun:
             "fingerprint": self.fingerprint, "steps": self.step, "seed": config.seed,
             "order": config.order,
             "seconds": round(self.seconds, 1), "start": config.start.name if config.start else None,
-            "loss": vars(config.loss), "rank": config.rank,
+            "loss": vars(config.loss), "rank": config.rank, "jitter": vars(config.jitter),
         }  # fmt: skip
         if self.base is not None:
             training |= {"base": dict(self.base), **with_tasks_of([self.base, training])}

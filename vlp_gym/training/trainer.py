@@ -26,6 +26,7 @@ from vlp_gym.training.batches import TaskPool
 from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import draw_data_set
+from vlp_gym.training.jitter import STILL, Jitter
 from vlp_gym.training.run import TrainingRun, replayed
 
 
@@ -61,7 +62,8 @@ def train(config: TrainConfig) -> Path:
         _check_same_config(config)
         pool, fingerprint = load_pool(model, config, config.data, config.replays)
         unseen = (config.validation,) if config.validation is not None else ()
-        validation = [task for task, *_ in load_pool(model, config, unseen)[0]] if unseen else []
+        still = dataclasses.replace(config, jitter=STILL)
+        validation = [task for task, *_ in load_pool(model, still, unseen)[0]] if unseen else []
     run = TrainingRun(config, model, accelerator, sentences, fingerprint, base)
     run.resume()
     silent = None if accelerator.is_main_process else True
@@ -152,15 +154,20 @@ def load_pool(
             )
         for name in found:
             of_task[name].append(folder / f"{name}.npz")
+    # Still frames, too: what a scene shows is told from them, and segments are scored on them.
+    looks = (STILL,) if config.jitter.is_still else (STILL, config.jitter)
     if config.workers > 1:
         files = [path for paths in of_task.values() for path in paths]
-        draw_data_set(files, config.view, config.grid, config.cache / "frames", config.workers)
+        frames = config.cache / "frames"
+        for look in looks:
+            draw_data_set(files, config.view, config.grid, frames, config.workers, look)
     digest = hashlib.blake2b(digest_size=16)
     model.eval()
 
-    def clips_in(path: Path) -> TaskClips:
+    def clips_in(path: Path, look: Jitter) -> TaskClips:
         data = Trajectories.load(path)
-        digest.update(data.fingerprint().encode())
+        if look is STILL:
+            digest.update(data.fingerprint().encode())
         return task_clips(
             data,
             model.encoders,
@@ -170,9 +177,12 @@ def load_pool(
             config.cache,
             encoded="vision" not in config.tune,
             rank=config.rank,
+            jitter=look,
         )
 
-    pool = [[clips_in(path) for path in paths] for paths in of_task.values()]
+    pool = [
+        [clips_in(path, look) for look in looks for path in paths] for paths in of_task.values()
+    ]
     return pool, digest.hexdigest()
 
 

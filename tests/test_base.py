@@ -1,5 +1,6 @@
 """A training that goes on with a whole checkpoint: what stays, what is said of it, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from tests.tiny_vlp import tiny_config
 from vlp_gym.errors import CheckpointError
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.tasks.splits import SPLITS, Split
+from vlp_gym.training.average import average
 from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.trainer import train
 
@@ -40,6 +42,20 @@ def test_a_training_goes_on_from_a_whole_checkpoint(
     )
     assert further.training["base"] == before.training
     assert further.training["train_tasks"] == list(TRAIN)
+
+
+def test_what_goes_on_from_an_older_model_reads_its_match_as_that_does(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    base = train(config(data, cache, tmp_path / "base", steps=1))
+    card = base / "config.json"
+    settings = json.loads(card.read_text())
+    del settings["model"]["match_margin"]  # as models before it have none
+    card.write_text(json.dumps(settings))
+    further = train(config(data, cache, tmp_path / "further", base=str(base), steps=1))
+    before, after = (Checkpoint.from_pretrained(each) for each in (base, further))
+    assert before.model.config.match_margin == after.model.config.match_margin == 0.0
+    assert average([before, after]).model.config.match_margin == 0.0
 
 
 def test_a_base_that_does_not_fit_or_knows_a_test_task_is_refused(

@@ -17,8 +17,8 @@ from vlp_gym.models.vlp import VLP, VLPConfig
 from vlp_gym.types import View
 
 FORMAT = 1
-ABSENT = {"aim": False}
-"""Parts that a model of an older version, whose config does not name them, does not have."""
+ABSENT = {"aim": False, "match_margin": 0.0}
+"""What is so in a model of an older version, whose config does not say it."""
 KIND = "vlp"
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 BUNDLED = Path(__file__).parent.parent / "assets" / "vlp-compact"

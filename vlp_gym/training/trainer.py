@@ -94,7 +94,9 @@ def _load_start(model: VLP, path: Path) -> None:
 def _load_base(model: VLP, config: TrainConfig, source: str) -> dict[str, Any]:
     """Load the weights of a checkpoint and return what it says of its own training."""
     base = Checkpoint.from_pretrained(None if source == "bundled" else source)
-    mine = (config.model, config.view, config.grid.stride)
+    # A match is read as before; the margin has nothing to do with the shape of weights.
+    model.config = dataclasses.replace(config.model, match_margin=base.model.config.match_margin)
+    mine = (model.config, config.view, config.grid.stride)
     if mine != (base.model.config, base.view, base.frame_stride):
         raise CheckpointError(
             f"the base {source} has {base.model.config}, {base.view} and stride {base.frame_stride}, this training has "

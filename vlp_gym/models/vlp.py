@@ -58,8 +58,8 @@ class VLPConfig:
     match_worth: float = 14.0
     """Score of a clip that shows what the sentence speaks of and has got nowhere yet; of a linear head."""
     match_margin: float = 2.0
-    """Added to the logit of a match: a clip that might be of the task counts as one that is, and doubt about a scene does
-    not order its clips. More of it orders clips of a task better, and tells tasks apart worse."""
+    """Added to the logit of a match: a clip that might be of the task counts as one that is, and doubt about a scene
+    does not order its clips. More of it orders clips of a task better, and tells tasks apart worse."""
 
 
 @dataclass(frozen=True)

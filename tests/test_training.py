@@ -23,17 +23,17 @@ from tests.tiny_training import (  # noqa: F401  fixtures are found by their nam
     tiny_data,
     tiny_split,
 )
-from tests.tiny_vlp import SIZE_PX, tiny_config, tiny_model
+from tests.tiny_vlp import SIZE_PX, tiny_model
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError, InstructionError
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import SPLITS, Split
-from vlp_gym.training.batches import TaskPool, preference_batch
+from vlp_gym.training.batches import TaskPool
 from vlp_gym.training.config import Tower
 from vlp_gym.training.evaluation import EvaluateConfig, _turned, evaluate
 from vlp_gym.training.frames import cached_frames, draw_data_set
-from vlp_gym.training.objective import LossConfig, Objective
+from vlp_gym.training.objective import LossConfig
 from vlp_gym.training.run import TrainingRun, freeze, update_average
 from vlp_gym.training.trainer import load_pool, train, training_sentences
 from vlp_gym.types import View
@@ -129,66 +129,6 @@ def test_features_of_the_cache_train_as_the_frames_do(
         cached = model.see(features[0][0].gather(rows))
     # The cache holds 16-bit numbers of the folded encoder.
     torch.testing.assert_close(cached, seen, rtol=5e-3, atol=5e-3 * float(seen.abs().max()))
-
-
-@pytest.mark.parametrize("match_width", [8, 0])
-def test_with_a_match_ivp_leaves_the_progress_alone(
-    data: Path, cache: Path, tmp_path: Path, match_width: int
-) -> None:
-    settings = config(data, cache, tmp_path, model=tiny_config(match_width=match_width))
-    torch.manual_seed(0)
-    model = VLP(settings.model)
-    pool, _ = load_pool(model, settings, settings.data)
-    batch = preference_batch(pool, SENTENCES, settings.batch, np.random.default_rng(0))
-
-    def gradients(ivp: float) -> tuple[torch.Tensor, torch.Tensor | None]:
-        model.zero_grad()
-        weights = LossConfig(ilp=0.0, ivp=ivp, strangers=1, undo=0.0, state=0.0)
-        loss, _ = Objective(model, weights).eval()(batch, None)
-        loss.backward()  # type: ignore[no-untyped-call]
-        head = model.score_head[1].weight.grad
-        return head.clone(), None if model.match is None else model.match.see.weight.grad.clone()
-
-    (without, match_without), (with_ivp, match_with) = gradients(0.0), gradients(5.0)
-    assert torch.allclose(without, with_ivp) == bool(match_width)
-    if match_width:
-        assert not torch.allclose(match_without, match_with)
-
-
-def test_clips_of_a_task_are_ordered_by_progress_and_not_by_the_match(
-    data: Path, cache: Path, tmp_path: Path
-) -> None:
-    settings = config(data, cache, tmp_path, model=tiny_config(match_width=8))
-    torch.manual_seed(0)
-    model = VLP(settings.model)
-    pool, _ = load_pool(model, settings, settings.data)
-    batch = preference_batch(pool, SENTENCES, settings.batch, np.random.default_rng(0))
-    itp_alone = LossConfig(ilp=0.0, ivp=0.0, strangers=1, centre=0.0, state=0.0)
-    loss, _ = Objective(model, itp_alone)(batch, None)
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert model.match is not None
-    assert not any(bool(w.grad.any()) for w in model.match.parameters() if w.grad is not None)
-    assert bool(model.score_head[1].weight.grad.any())
-
-
-def test_the_mean_progress_is_kept_at_zero(data: Path, cache: Path, tmp_path: Path) -> None:
-    settings = config(data, cache, tmp_path, model=tiny_config(match_width=8))
-    torch.manual_seed(0)
-    model = VLP(settings.model)
-    pool, _ = load_pool(model, settings, settings.data)
-    batch = preference_batch(pool, SENTENCES, settings.batch, np.random.default_rng(0))
-
-    def loss(centre: float, offset: float) -> float:
-        progress = model.progress
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(model, "progress", lambda *pair: progress(*pair) + offset)
-            weights = LossConfig(ilp=0.0, ivp=0.0, strangers=1, centre=centre)
-            return float(Objective(model, weights).eval()(batch, None)[0].detach())
-
-    # An offset that every clip of a task has leaves their order alone.
-    assert loss(0.0, 7.0) == pytest.approx(loss(0.0, 0.0), abs=1e-4)
-    far, near = (loss(1.0, offset) - loss(0.0, offset) for offset in (7.0, 0.0))
-    assert np.sqrt(far) == pytest.approx(7.0, abs=np.sqrt(near) + 1e-3)
 
 
 def test_accumulated_batches_make_one_step_of_their_mean_gradient(

@@ -101,14 +101,14 @@ def _draw(
     scene = metaworld_scene(env, view.camera, view.size_px, view.preset)
     frames = np.empty((*steps.shape, view.size_px, view.size_px, 3), np.uint8)
     for i in range(len(data)):
-        episode, constants = data.episode(i), data.episode(i).constants
+        episode = data.episode(i)
         snapshots = episode.snapshots[steps[i]]
         if jitter.is_still:
-            frames[i] = scene.draw(constants, snapshots)
+            frames[i] = scene.draw(episode.constants, snapshots)
             continue
         jolt = jitter.of_episode(int(data.seed[i]))
         camera = jolt.camera(env.model, camera_id(env.model, view.camera))
-        frames[i] = jolt.tinted(scene.draw({**constants, **camera}, snapshots))
+        frames[i] = jolt.tinted(scene.draw({**episode.constants, **camera}, snapshots))
     scene.close()
     return frames
 

@@ -44,16 +44,20 @@ def test_with_a_match_ivp_leaves_the_progress_alone(
         assert not torch.allclose(match_without, match_with)
 
 
+@pytest.mark.parametrize("undo", [0.0, 1.0])
 def test_clips_of_a_task_are_ordered_by_progress_and_not_by_the_match(
-    data: Path, cache: Path, tmp_path: Path
+    data: Path, cache: Path, tmp_path: Path, undo: float
 ) -> None:
     settings = config(data, cache, tmp_path, model=tiny_config(match_width=8))
     torch.manual_seed(0)
     model = VLP(settings.model)
     pool, _ = load_pool(model, settings, settings.data)
     batch = preference_batch(pool, SENTENCES, settings.batch, np.random.default_rng(0))
-    itp_alone = LossConfig(ilp=0.0, ivp=0.0, strangers=1, centre=0.0, state=0.0)
-    loss, _ = Objective(model, itp_alone)(batch, None)
+    # SENTENCES has DoorClose's, and so DoorOpen's clips are judged under it, too.
+    assert any(sentence is not None for sentence in batch.undoing)
+    order = LossConfig(ilp=0.0, ivp=0.0, strangers=1, undo=undo, centre=0.0, state=0.0)
+    loss, info = Objective(model, order)(batch, None)
+    assert ("undo_loss" in info) == bool(undo)
     loss.backward()  # type: ignore[no-untyped-call]
     assert model.match is not None
     assert not any(bool(w.grad.any()) for w in model.match.parameters() if w.grad is not None)

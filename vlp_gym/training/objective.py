@@ -60,32 +60,30 @@ class Objective(nn.Module):
         n_tasks, n_clips = batch.clips.shape[:2]
         video, words = self._read(batch)
 
-        def under(clip: Tensor, sentence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            """Return progress, scores, and scores as IVP sees them: with a match, IVP leaves progress alone."""
+        def read(clip: Tensor, sentence: Tensor) -> tuple[tuple[Video, Words], Tensor]:
             pair = video[clip], words[sentence]
-            progress = model.progress(*pair)
-            score = model.join(progress, *pair)
-            shown = score if model.match is None else model.join(progress.detach(), *pair)
-            return progress, score, shown
+            return pair, model.progress(*pair)
+
+        def shown(pair: tuple[Video, Words], progress: Tensor) -> Tensor:
+            """Return scores as IVP sees them: with a match, IVP leaves progress alone."""
+            return model.join(progress if model.match is None else progress.detach(), *pair)
 
         task = torch.arange(n_tasks, device=device)
         index = torch.arange(n_tasks * n_clips, device=device).view(n_tasks, n_clips)
-        progress, _, own_shown = (
-            value.view(n_tasks, n_clips)
-            for value in under(index.flatten(), task.repeat_interleave(n_clips))
-        )
+        mine, progress = read(index.flatten(), task.repeat_interleave(n_clips))
         # Two windows of each of the next few tasks; tasks come in random order.
         shift = 1 + torch.arange(config.strangers, device=device)
         stranger = index[(task[:, None] + shift) % n_tasks][..., :2]  # [tasks, strangers, 2]
-        _, other, other_shown = (
-            value.view(n_tasks, config.strangers, 2)
-            for value in under(stranger.flatten(), task.repeat_interleave(2 * config.strangers))
-        )
+        theirs, foreign = read(stranger.flatten(), task.repeat_interleave(2 * config.strangers))
+        other = model.join(foreign, *theirs).view(n_tasks * config.strangers, 2)
 
         # Clips of one task order themselves by progress alone: a doubtful match would be made up for by it.
-        own = model.worth(progress)
+        own = model.worth(progress).view(n_tasks, n_clips)
         itp = itp_loss(own, batch.label.to(device), batch.weight.to(device))
-        ivp, ilp = ivp_loss(own_shown, other_shown.flatten(1)), ilp_loss(other.flatten(0, 1))
+        ivp = ivp_loss(
+            shown(mine, progress).view(n_tasks, n_clips), shown(theirs, foreign).view(n_tasks, -1)
+        )
+        ilp = ilp_loss(other)
         state = batch.state.to(device).flatten(0, 1)
         where = F.smooth_l1_loss(10 * self.aim.where(video.tokens), 10 * state, beta=1.0)
         total = itp + config.ilp * ilp + config.state * where
@@ -133,7 +131,10 @@ class Objective(nn.Module):
         return tokens.to(self.model.place.device)
 
     def _undo_loss(self, video: Video, index: Tensor, batch: PreferenceBatch) -> Tensor:
-        """Return the loss of the tasks whose undoing is trained, too, under the sentences that ask for it."""
+        """Return the loss of the tasks whose undoing is trained, too, under the sentences that ask for it.
+
+        Of progress alone, as ITP is.
+        """
         device = index.device
         asked = [(i, sentence) for i, sentence in enumerate(batch.undoing) if sentence is not None]
         if not asked:
@@ -142,9 +143,9 @@ class Objective(nn.Module):
         words = self.model.read_words(self._tokens([sentence for _, sentence in asked]))
         clip = index[chosen.to(device)]
         same = torch.arange(len(asked), device=device).repeat_interleave(clip.shape[1])
-        score = self.model.score(video[clip.flatten()], words[same]).view(clip.shape)
+        score = self.model.worth(self.model.progress(video[clip.flatten()], words[same]))
         label, weight = batch.undone_label[chosen], batch.undone_weight[chosen]
-        return itp_loss(score, label.to(device), weight.to(device))
+        return itp_loss(score.view(clip.shape), label.to(device), weight.to(device))
 
     def _aim_loss(self, batch: MatchBatch) -> Tensor:
         words = self.model.read_words(self._tokens(batch.sentences))

@@ -14,11 +14,14 @@ from tests.tiny_training import (  # noqa: F401  fixtures are found by their nam
     tiny_data,
     tiny_split,
 )
+from tests.tiny_vlp import SIZE_PX, tiny_config
 from vlp_gym.cli import main
 from vlp_gym.errors import CheckpointError
 from vlp_gym.models.checkpoint import Checkpoint
+from vlp_gym.models.vlp import VLP
 from vlp_gym.training.average import average
 from vlp_gym.training.trainer import train
+from vlp_gym.types import View
 
 
 @pytest.fixture
@@ -60,6 +63,25 @@ def test_the_mean_of_a_training_and_itself_scores_as_it_does(trainings: list[Pat
         for each in (one, mean)
     ]
     np.testing.assert_allclose(scores[0].detach(), scores[1].detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_mean_may_have_another_margin(trainings: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "mean"
+    main(["average", *map(str, trainings), "--out", str(out), "--match-margin", "3.5"])
+    without = average([Checkpoint.from_pretrained(each) for each in trainings])
+    changed = Checkpoint.from_pretrained(out)
+    assert changed.model.config == dataclasses.replace(without.model.config, match_margin=3.5)
+    weights = without.model.state_dict()
+    for name, weight in changed.model.state_dict().items():
+        torch.testing.assert_close(weight, weights[name], rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("margin", "match_width"), [(float("nan"), 8), (2.0, 0)])
+def test_a_margin_is_a_number_and_of_a_match(margin: float, match_width: int) -> None:
+    model = VLP(tiny_config(match_width=match_width))
+    one = Checkpoint(model, View("corner4", SIZE_PX), 16, {})
+    with pytest.raises(CheckpointError, match="finite number, of models that have a match"):
+        average([one, one], margin)
 
 
 def test_a_checkpoint_and_what_went_on_from_it_have_a_mean(

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ class AverageConfig:
     """Folders that `vlp train` wrote."""
     out: Path = Path("runs/average")
     """Folder of the mean."""
+    match_margin: float | None = None
+    """Another margin for the mean than these were trained with, see `VLPConfig.match_margin`: it needs no training, and
+    can be chosen on tasks held out (`--split paper-dev`)."""
 
 
 def average_command(config: AverageConfig) -> Path:
@@ -37,14 +41,20 @@ def average_command(config: AverageConfig) -> Path:
     `--start`. A checkpoint and what went on from it (`--base`) begin alike, too.
 
     Raises:
-        CheckpointError: fewer than two, or such as have not begun alike; or one is missing or damaged.
+        CheckpointError: fewer than two, or such as have not begun alike; or one is missing or damaged; or a margin that
+            they cannot have.
     """
     found = [Checkpoint.from_pretrained(each) for each in config.checkpoints]
-    return average(found).save_pretrained(config.out)
+    return average(found, config.match_margin).save_pretrained(config.out)
 
 
-def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
-    """Return a checkpoint whose weights are the mean of those of `checkpoints`; errors as of `average_command`."""
+def average(checkpoints: Sequence[Checkpoint], match_margin: float | None = None) -> Checkpoint:
+    """Return a checkpoint whose weights are the mean of those of `checkpoints`; errors as of `average_command`.
+
+    Args:
+        checkpoints: two or more.
+        match_margin: margin of the mean, see `VLPConfig.match_margin`; None: theirs.
+    """
     if len(checkpoints) < 2:
         raise CheckpointError(f"an average is of two checkpoints or more, got {len(checkpoints)}")
     first = checkpoints[0]
@@ -57,7 +67,15 @@ def average(checkpoints: Sequence[Checkpoint]) -> Checkpoint:
         else value
         for name, value in states[0].items()
     }
-    model = VLP(first.model.config)
+    settings = first.model.config
+    if match_margin is not None:
+        if not settings.match_width or not math.isfinite(match_margin):
+            raise CheckpointError(
+                f"a margin is a finite number, of models that have a match; got {match_margin} for match_width "
+                f"{settings.match_width}"
+            )
+        settings = replace(settings, match_margin=match_margin)
+    model = VLP(settings)
     model.load_state_dict(mean)
     place = first.model.place.device
     training = _training([each.training for each in checkpoints])

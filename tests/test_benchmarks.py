@@ -12,6 +12,7 @@ from agents import pebble, run
 from benchmarks import (
     demo,
     online,
+    preference_model,
     reference,
     report,
     schema,
@@ -322,6 +323,16 @@ def test_a_finished_training_is_judged_once(tmp_path: Path) -> None:
     studies.study(config)
     (record,) = read_records("study_ml45", tmp_path)
     assert (record.metrics, record.paper) == ({"ITP": 0.9}, {"k-means labels": 0.97})
+
+
+@pytest.mark.parametrize(
+    "other", [{"checkpoint": Path("runs/vlp/checkpoint")}, {"split": "paper-dev"}]
+)
+def test_another_model_is_not_taken_for_the_bundled_one(other: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="--name and a --method of its own"):
+        preference_model.Config(**other)
+    named = preference_model.Config(**other, name="held_out", method="one training")
+    assert bool(preference_model.paper_of(named)) == (named.split == "paper")
 
 
 def test_the_feature_cache_spares_the_encoder(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Runs of `agents.pebble` that benchmarks compare: kept in folders, gone on with, never run twice, never mixed up."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,12 @@ def scale_of(config: pebble.Config) -> str:
 def record_of(config: pebble.Config, folder: Path) -> Record:
     """Return a run in the form of every benchmark; done, or gone on with, where it is not finished."""
     result = finished(config, folder)
-    before, after = result["before"], result["after"]
+    before, after, series = result["before"], result["after"], curve_in(folder)
     metrics = {
         "success before": before["success"],
         "success after": after["success"],
         "success at the last step": after["final_success"],
+        "best on the way": best_on_the_way(series),
         "queries": after.get("queries"),
         "label accuracy": after.get("label_accuracy"),
         "minutes": after["seconds"] / 60,
@@ -61,7 +62,7 @@ def record_of(config: pebble.Config, folder: Path) -> Record:
         seed=result["seed"],
         scale=scale_of(config),
         metrics={name: value for name, value in metrics.items() if value is not None},
-        series=curve_in(folder),
+        series=series,
         seconds=after["seconds"],
         **{name: result[name] for name in ("commit", "machine", "versions")},
     )
@@ -72,6 +73,18 @@ def curve_in(folder: Path) -> dict[str, list[float]]:
     with (folder / "curve.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {name: [float(row[name]) for row in rows] for name in ("step", "success")}
+
+
+def best_on_the_way(series: Mapping[str, Sequence[float]]) -> float | None:
+    """Return the highest success of the evaluations after the first step, which flatters: chance picks it, too.
+
+    >>> best_on_the_way({"step": [0, 1000, 2000], "success": [1.0, 0.4, 0.2]})
+    0.4
+    """
+    learned = [
+        success for step, success in zip(series["step"], series["success"], strict=True) if step > 0
+    ]
+    return max(learned, default=None)
 
 
 def draw_success(axes: Any, records: Sequence[Record]) -> None:

@@ -3,6 +3,7 @@
 import doctest
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from agents import pebble, run
 from benchmarks import (
     demo,
     online,
+    pebble_runs,
     preference_model,
     reference,
     report,
@@ -118,8 +120,10 @@ def test_every_committed_result_can_be_read() -> None:
         assert read_records(path.stem), f"{path} holds no records"
 
 
-def test_examples_of_the_schema_hold() -> None:
-    assert doctest.testmod(schema).failed == 0
+@pytest.mark.parametrize("module", [schema, pebble_runs])
+def test_examples_hold(module: ModuleType) -> None:
+    tried = doctest.testmod(module)
+    assert tried.attempted and not tried.failed
 
 
 def tiny_demo(folder: Path) -> demo.Config:
@@ -141,6 +145,7 @@ def test_the_demo_writes_one_record_a_run_and_a_figure(compared: demo.Config) ->
     assert [record.method for record in records] == [NAMES["oracle"], NAMES["env"]]
     assert {record.seed for record in records} == {3}
     assert records[0].metrics["queries"] == 4
+    assert records[0].metrics["best on the way"] == max(records[0].series["success"][1:])
     assert "queries" not in records[1].metrics
     assert (compared.results / "demo.png").stat().st_size
 

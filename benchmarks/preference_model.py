@@ -19,6 +19,7 @@ from vlp_gym.training.evaluation import EvaluateConfig, evaluate
 
 SHOWN = {
     "itp": "ITP",
+    "itp_of_return": "ITP of the return",
     "ivp": "IVP",
     "exploring": "exploring vs return",
     "exploring_clear": "exploring, larger gaps",

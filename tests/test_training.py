@@ -5,6 +5,7 @@ import json
 import pickle
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import SPLITS, Split
 from vlp_gym.training.batches import TaskPool
+from vlp_gym.training.behaviours import LEVELS
 from vlp_gym.training.config import Tower
 from vlp_gym.training.evaluation import EvaluateConfig, _turned, evaluate
 from vlp_gym.training.frames import cached_frames, draw_data_set
@@ -216,6 +218,12 @@ def test_evaluation_reads_what_training_wrote(data: Path, cache: Path, tmp_path:
     assert all(-1 <= result.mean[name] <= 1 for name in signed)
     written = json.loads(out.read_text())
     assert written["tasks"]["DoorClose"]["itp"] == result.tasks[0].itp
+    for task in result.tasks:
+        episodes = Trajectories.load(data / f"{task.task_name}.npz")
+        paid = [episodes.env_reward[episodes.of_behaviour(name)].mean() for name in LEVELS]
+        right = [low < high for low, high in combinations(paid, 2)]
+        assert (task.itp_of_return == 1) == all(right)
+        assert (task.itp_of_return > 0) == any(right)
     # IVP and the table of which task beats which say the same.
     assert written["beats"]["DoorClose"]["DrawerClose"] == pytest.approx(1 - result.tasks[0].ivp)
     assert written["beats"]["DoorClose"]["DoorClose"] == 0.5

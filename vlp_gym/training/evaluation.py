@@ -106,6 +106,7 @@ def evaluate_task(
     report = TaskReport(
         task_name=clips.task_name,
         itp=ordered(level, by_level)[0],
+        itp_of_return=agreement(env_return, level, by_level).all_pairs,
         **between,
         ivp=float(1 - np.average(beaten, weights=sizes)),
         ilp_delta=float(np.mean([_mean_gap(theirs) for theirs in foreign]))

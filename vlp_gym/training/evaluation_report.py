@@ -20,7 +20,9 @@ class TaskReport:
     Attributes:
         task_name: the task.
         itp: order of whole trajectories by level, pairs of different level uniformly drawn.
-        expert_medium: the same, of experts against medium ones alone.
+        itp_of_return: how often the env's return itself orders these pairs by level: where experts are no better paid
+            than others, whoever judges by what was done falls short of 1, too.
+        expert_medium: as `itp`, of experts against medium ones alone.
         expert_random: of experts against random ones.
         medium_random: of medium against random ones.
         ivp: the task's trajectories over other tasks' trajectories, under its sentence.
@@ -45,6 +47,7 @@ class TaskReport:
 
     task_name: str
     itp: float
+    itp_of_return: float
     expert_medium: float
     expert_random: float
     medium_random: float

@@ -65,6 +65,16 @@ def test_the_mean_of_a_training_and_itself_scores_as_it_does(trainings: list[Pat
     np.testing.assert_allclose(scores[0].detach(), scores[1].detach(), rtol=1e-4, atol=1e-5)
 
 
+def test_the_bundled_model_goes_by_its_name(tmp_path: Path) -> None:
+    main(["average", "bundled", "bundled", "--out", str(tmp_path / "mean")])
+    bundled, mean = (Checkpoint.from_pretrained(each) for each in (None, tmp_path / "mean"))
+    assert mean.model.config == bundled.model.config
+    assert mean.training["average_of"] == [bundled.training] * 2
+    weights = bundled.model.state_dict()
+    for name, weight in mean.model.state_dict().items():
+        torch.testing.assert_close(weight, weights[name], rtol=1e-3, atol=1e-6)
+
+
 def test_the_mean_may_have_another_margin(trainings: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "mean"
     main(["average", *map(str, trainings), "--out", str(out), "--match-margin", "3.5"])

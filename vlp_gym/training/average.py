@@ -25,7 +25,7 @@ class AverageConfig:
     """Which trainings to average."""
 
     checkpoints: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders that `vlp train` wrote."""
+    """Folders that `vlp train` wrote; "bundled" is the bundled model."""
     out: Path = Path("runs/average")
     """Folder of the mean."""
     match_margin: float | None = None
@@ -44,7 +44,8 @@ def average_command(config: AverageConfig) -> Path:
         CheckpointError: fewer than two, or such as have not begun alike; or one is missing or damaged; or a margin that
             they cannot have.
     """
-    found = [Checkpoint.from_pretrained(each) for each in config.checkpoints]
+    sources = [None if str(each) == "bundled" else each for each in config.checkpoints]
+    found = [Checkpoint.from_pretrained(each) for each in sources]
     return average(found, config.match_margin).save_pretrained(config.out)
 
 

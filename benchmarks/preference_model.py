@@ -21,6 +21,7 @@ SHOWN = {
     "itp": "ITP",
     "itp_of_return": "ITP of the return",
     "ivp": "IVP",
+    "ilp_delta": "|delta| under ILP",
     "exploring": "exploring vs return",
     "exploring_clear": "exploring, larger gaps",
     "opposite": "opposite sentence",

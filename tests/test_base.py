@@ -50,12 +50,15 @@ def test_what_goes_on_from_an_older_model_reads_its_match_as_that_does(
     base = train(config(data, cache, tmp_path / "base", steps=1))
     card = base / "config.json"
     settings = json.loads(card.read_text())
-    del settings["model"]["match_margin"]  # as models before it have none
+    for name in ("match_margin", "match_sharpness", "match_floor"):
+        del settings["model"][name]  # as models before them have none
     card.write_text(json.dumps(settings))
     further = train(config(data, cache, tmp_path / "further", base=str(base), steps=1))
     before, after = (Checkpoint.from_pretrained(each) for each in (base, further))
-    assert before.model.config.match_margin == after.model.config.match_margin == 0.0
-    assert average([before, after]).model.config.match_margin == 0.0
+    mean = average([before, after])
+    for each in (before, after, mean):
+        read = each.model.config
+        assert (read.match_margin, read.match_sharpness, read.match_floor) == (0.0, 1.0, 0.0)
 
 
 def test_a_base_that_does_not_fit_or_knows_a_test_task_is_refused(

@@ -82,3 +82,19 @@ def test_the_mean_progress_is_kept_at_zero(data: Path, cache: Path, tmp_path: Pa
     assert loss(0.0, 7.0) == pytest.approx(loss(0.0, 0.0), abs=1e-4)
     far, near = (loss(1.0, offset) - loss(0.0, offset) for offset in (7.0, 0.0))
     assert np.sqrt(far) == pytest.approx(7.0, abs=np.sqrt(near) + 1e-3)
+
+
+def test_what_learns_tells_tasks_apart_with_a_slope(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    """However sharply a model scores: a sharp match would learn nothing of a clip that it is sure of."""
+    losses = []
+    for sharpness in (1.0, 50.0):
+        sharp = tiny_config(match_width=8, match_sharpness=sharpness, match_margin=3.0)
+        settings = config(data, cache, tmp_path / str(sharpness), model=sharp)
+        torch.manual_seed(0)
+        model = VLP(settings.model)
+        pool, _ = load_pool(model, settings, settings.data)
+        batch = preference_batch(pool, SENTENCES, settings.batch, np.random.default_rng(0))
+        losses.append(Objective(model, LossConfig(strangers=1)).eval()(batch, None)[1])
+    assert losses[0] == losses[1]

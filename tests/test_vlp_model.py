@@ -148,26 +148,41 @@ def test_without_a_match_the_score_is_the_progress_alone() -> None:
     torch.testing.assert_close(model.score(video, words), model.progress(video, words))
 
 
-def test_a_clip_that_shows_something_else_is_worth_nothing_however_far_it_got() -> None:
-    model = tiny_model(match_width=8, match_worth=5.0)
+def test_a_clip_that_shows_something_else_keeps_its_order_and_little_of_its_worth() -> None:
+    model = tiny_model(match_width=8, match_worth=5.0, match_floor=0.1)
     assert model.match is not None
     video, words = read(model)
     progress = torch.tensor([-1.0, 0.0, 3.0, 100.0])
     with torch.no_grad():
         model.match.bias.fill_(-50.0)
-        assert model.join(progress, video, words).abs().max() < 1e-6
+        other = model.join(progress, video, words)
+        torch.testing.assert_close(other, 0.1 * (progress + 5.0))
         model.match.bias.fill_(50.0)
         torch.testing.assert_close(model.join(progress, video, words), progress + 5.0)
 
 
 def test_a_margin_takes_a_doubtful_match_for_a_sure_one() -> None:
-    model = tiny_model(match_width=8, match_worth=5.0, match_margin=4.0)
+    model = tiny_model(
+        match_width=8, match_worth=5.0, match_margin=4.0, match_sharpness=2.0, match_floor=0.0
+    )
     assert model.match is not None
     video, words = read(model)
     progress = torch.tensor([-1.0, 0.0, 3.0, 4.0])
     with torch.no_grad():
-        matches = torch.sigmoid(model.match(video.shown, words.meant) + 4.0)
+        matches = torch.sigmoid(2.0 * (model.match(video.shown, words.meant) + 4.0))
         torch.testing.assert_close(model.join(progress, video, words), matches * (progress + 5.0))
+
+
+def test_small_differences_of_a_clear_match_order_nothing() -> None:
+    model = tiny_model(match_width=8, match_sharpness=12.0)
+    assert model.match is not None
+    video, words = read(model)
+    with torch.no_grad():
+        model.match.bias.fill_(3.0)
+        match = model.match(video.shown, words.meant)
+        assert match.min() > 1.0 and match.max() - match.min() > 1e-3
+        scores = model.join(torch.zeros(4), video, words)
+        assert scores.max() - scores.min() < 1e-3 * (match.max() - match.min())
 
 
 def test_a_bounded_score_with_a_match_still_tells_progress() -> None:

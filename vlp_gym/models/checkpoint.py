@@ -17,7 +17,7 @@ from vlp_gym.models.vlp import VLP, VLPConfig
 from vlp_gym.types import View
 
 FORMAT = 1
-ABSENT = {"aim": False, "match_margin": 0.0}
+ABSENT = {"aim": False, "match_margin": 0.0, "match_sharpness": 1.0, "match_floor": 0.0}
 """What is so in a model of an older version, whose config does not say it."""
 KIND = "vlp"
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"

@@ -57,9 +57,15 @@ class VLPConfig:
     score is the head's alone, as published."""
     match_worth: float = 14.0
     """Score of a clip that shows what the sentence speaks of and has got nowhere yet; of a linear head."""
-    match_margin: float = 2.0
-    """Added to the logit of a match: a clip that might be of the task counts as one that is, and doubt about a scene
-    does not order its clips. More of it orders clips of a task better, and tells tasks apart worse."""
+    match_margin: float = 0.0
+    """Added to the logit of a match before it is sharpened: with more of it a clip that might be of the task counts as
+    one that is."""
+    match_sharpness: float = 12.0
+    """What that logit is multiplied with: what clips of one task show differs a little, and where it decides nothing it
+    should order nothing."""
+    match_floor: float = 0.05
+    """Share of the worth that a clip of something else keeps: it loses to every clip that matches, and under a sentence
+    that nothing seems to match clips are in the order of their progress still."""
 
 
 @dataclass(frozen=True)
@@ -297,8 +303,10 @@ class VLP(nn.Module):
         """Return the score that `progress` makes: next to nothing for a clip of something else."""
         if self.match is None:
             return self.worth(progress)
-        logit = self.match(video.shown, words.meant) + self.config.match_margin
-        return torch.sigmoid(logit) * self.worth(progress)
+        config = self.config
+        logit = self.match(video.shown, words.meant) + config.match_margin
+        matches = torch.sigmoid(config.match_sharpness * logit)
+        return (config.match_floor + (1 - config.match_floor) * matches) * self.worth(progress)
 
     def worth(self, progress: Float[Tensor, "*clips"]) -> Float[Tensor, "*clips"]:
         """Return the score that `progress` makes of a clip that is certainly about its sentence."""

@@ -30,6 +30,9 @@ class LossConfig:
     long before the preferences do."""
     match: float = 0.5
     """Of telling tasks apart by what they show (ours)."""
+    match_margin: float = 2.0
+    """Added to the logit of a match in IVP and ILP, in the place of `VLPConfig.match_margin`, and not sharpened: what
+    learns has to have a slope everywhere."""
     centre: float = 0.1
     """Of the mean progress of a batch, squared (ours): it stays at 0, from where `VLPConfig.match_worth` counts. Only
     differences of progress mean anything else."""
@@ -66,7 +69,7 @@ class Objective(nn.Module):
 
         def shown(pair: tuple[Video, Words], progress: Tensor) -> Tensor:
             """Return scores as IVP sees them: with a match, IVP leaves progress alone."""
-            return model.join(progress if model.match is None else progress.detach(), *pair)
+            return self._join(progress if model.match is None else progress.detach(), *pair)
 
         task = torch.arange(n_tasks, device=device)
         index = torch.arange(n_tasks * n_clips, device=device).view(n_tasks, n_clips)
@@ -75,7 +78,7 @@ class Objective(nn.Module):
         shift = 1 + torch.arange(config.strangers, device=device)
         stranger = index[(task[:, None] + shift) % n_tasks][..., :2]  # [tasks, strangers, 2]
         theirs, foreign = read(stranger.flatten(), task.repeat_interleave(2 * config.strangers))
-        other = model.join(foreign, *theirs).view(n_tasks * config.strangers, 2)
+        other = self._join(foreign, *theirs).view(n_tasks * config.strangers, 2)
 
         # Clips of one task order themselves by progress alone: a doubtful match would be made up for by it.
         own = model.worth(progress).view(n_tasks, n_clips)
@@ -100,6 +103,14 @@ class Objective(nn.Module):
             info["aim_loss"] = self._aim_loss(match)
             total = total + config.match * info["match_loss"] + config.aim * info["aim_loss"]
         return total, {"loss": total, **info}
+
+    def _join(self, progress: Tensor, video: Video, words: Words) -> Tensor:
+        """Return scores as `VLP.join` does, with a gentler slope to learn by."""
+        model = self.model
+        if model.match is None:
+            return model.worth(progress)
+        logit = model.match(video.shown, words.meant) + self.config.match_margin
+        return torch.sigmoid(logit) * model.worth(progress)
 
     def _read(self, batch: PreferenceBatch) -> tuple[Video, Words]:
         """Return clips and sentences as the model reads them; the match learns from still frames alone.

@@ -21,6 +21,7 @@ from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instruction_file import load_instructions
 from vlp_gym.tasks.instructions import instructions
+from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.batches import TaskPool
 from vlp_gym.training.config import TrainConfig
@@ -94,8 +95,10 @@ def _load_start(model: VLP, path: Path) -> None:
 def _load_base(model: VLP, config: TrainConfig, source: str) -> dict[str, Any]:
     """Load the weights of a checkpoint and return what it says of its own training."""
     base = Checkpoint.from_pretrained(None if source == "bundled" else source)
-    # A match is read as before; the margin has nothing to do with the shape of weights.
-    model.config = dataclasses.replace(config.model, match_margin=base.model.config.match_margin)
+    # A match is read as before; how has nothing to do with the shape of weights.
+    read = ("match_margin", "match_sharpness", "match_floor")
+    before = {name: getattr(base.model.config, name) for name in read}
+    model.config = dataclasses.replace(config.model, **before)
     mine = (model.config, config.view, config.grid.stride)
     if mine != (base.model.config, base.view, base.frame_stride):
         raise CheckpointError(
@@ -119,9 +122,16 @@ def trained_on(config: TrainConfig) -> tuple[str, ...]:
 
 
 def training_sentences(config: TrainConfig) -> dict[str, tuple[str, ...]]:
-    """Return the sentences of every training task of the split, ours and those of the config's file."""
+    """Return the sentences of every training task of the split, ours and those of the config's file.
+
+    With `undoing` also those of the tasks that undo a training task, none of whose clips need be trained on: they say
+    what a training task's own clips are bad at.
+    """
     more = {} if config.instructions is None else load_instructions(config.instructions)
     names = trained_on(config)
+    if config.undoing:
+        undoing = (find_task(name).counterpart for name in names)
+        names = tuple(dict.fromkeys([*names, *filter(None, undoing)]))
     return {
         name: (*_spread(instructions(name), config.own_sentences), *more.get(name, ()))
         for name in names

@@ -25,6 +25,7 @@ SHOWN = {
     "exploring": "exploring vs return",
     "exploring_clear": "exploring, larger gaps",
     "opposite": "opposite sentence",
+    "opposite_moved": "opposite, with an expert",
     "paper_accuracy": "k-means labels",
     "paper_constant": "constant answer",
     "paper_balanced": "k-means, balanced",

@@ -66,8 +66,8 @@ class Variant:
     paper: Mapping[str, float] = field(default_factory=dict)
 
 
-PLAIN = VLPConfig(aim=False)
-"""Without our comparison of where things are and where they are wanted."""
+PLAIN = VLPConfig(aim=False, match_margin=2.0, match_sharpness=1.0, match_floor=0.0)
+"""Without our comparison of where things are and where they are wanted, and with the gentle match of before."""
 PLAIN_LOSS = LossConfig(undo=0.0, aim=0.0)
 PUBLISHED = replace(PLAIN, match_width=0)
 """Without our match of what is shown and meant either, which would hide what the weight of IVP does."""

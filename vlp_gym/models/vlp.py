@@ -57,7 +57,7 @@ class VLPConfig:
     score is the head's alone, as published."""
     match_worth: float = 14.0
     """Score of a clip that shows what the sentence speaks of and has got nowhere yet; of a linear head."""
-    match_margin: float = 0.0
+    match_margin: float = 0.5
     """Added to the logit of a match before it is sharpened: with more of it a clip that might be of the task counts as
     one that is."""
     match_sharpness: float = 12.0

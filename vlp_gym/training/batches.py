@@ -58,7 +58,7 @@ class PreferenceBatch:
         label: probability that clip j is preferred to clip i, float32 [tasks, i, j].
         weight: which pairs count, 0 or 1, float32 [tasks, i, j].
         sentences: one a task.
-        undoing: a sentence of the task that undoes each, None where there is no such.
+        undoing: a sentence of the training task that undoes each, None where there is no such.
         undone_label: like `label`, under that sentence, float32 [tasks, i, j].
         undone_weight: like `weight`, of pairs in which the object was moved differently far.
         still: whether the clips are drawn as the view says; else every episode has a look of its own.
@@ -165,7 +165,10 @@ def _draw_tasks(
 
 
 def _undoing(task_name: str, sentences: Sentences) -> str | None:
-    """Return the name of a task that undoes this one, if it has sentences."""
+    """Return the name of a training task that undoes this one, if there is any.
+
+    Of no other: a sentence that is only ever read beside what it does not ask for is learned as what nobody wants.
+    """
     candidates = (UNDO + task_name, find_task(task_name).counterpart)
     return next((name for name in candidates if name is not None and name in sentences), None)
 

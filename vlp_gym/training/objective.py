@@ -23,8 +23,10 @@ class LossConfig:
     strangers: int = 2
     """Other tasks of which two clips are scored under each sentence: the negatives of IVP and ILP."""
     undo: float = 0.0
-    """Of the order that a task's clips have under the sentence of the training task that undoes it (ours). Off: without
-    `undoing` and an `aim` it is learned by heart; with both it teaches verbs, but costs order in unseen tasks."""
+    """Of the order that a task's clips have under the sentence of the training task that undoes it (ours). It teaches
+    verbs: without, a sentence says what is to be moved, and not which way. It costs some order, so it is off until
+    something can be read: the README's recipe goes on with it from a model that was trained without. With neither
+    `TrainConfig.undoing` nor an `aim` it is learned by heart."""
     aim: float = 0.5
     """Of saying from a sentence alone which way its task's object is to be moved (ours): it parts "open" from "close"
     long before the preferences do."""

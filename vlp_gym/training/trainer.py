@@ -21,7 +21,6 @@ from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instruction_file import load_instructions
 from vlp_gym.tasks.instructions import instructions
-from vlp_gym.tasks.metaworld import find_task
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.batches import TaskPool
 from vlp_gym.training.config import TrainConfig
@@ -122,16 +121,9 @@ def trained_on(config: TrainConfig) -> tuple[str, ...]:
 
 
 def training_sentences(config: TrainConfig) -> dict[str, tuple[str, ...]]:
-    """Return the sentences of every training task of the split, ours and those of the config's file.
-
-    With `undoing` also those of the tasks that undo a training task, none of whose clips need be trained on: they say
-    what a training task's own clips are bad at.
-    """
+    """Return the sentences of every training task of the split, ours and those of the config's file."""
     more = {} if config.instructions is None else load_instructions(config.instructions)
     names = trained_on(config)
-    if config.undoing:
-        undoing = (find_task(name).counterpart for name in names)
-        names = tuple(dict.fromkeys([*names, *filter(None, undoing)]))
     return {
         name: (*_spread(instructions(name), config.own_sentences), *more.get(name, ()))
         for name in names

@@ -1,0 +1,63 @@
+"""What the bundled preference model says of scenes and policies that it was not trained on."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jaxtyping import Float
+
+from vlp_gym.models.checkpoint import Checkpoint
+from vlp_gym.training.collect import collect_task
+from vlp_gym.training.features import TaskClips, task_clips
+from vlp_gym.training.frames import FrameGrid
+from vlp_gym.training.scoring import score_clips
+
+N_EACH = 3
+SEED = 77
+
+
+@pytest.fixture(scope="module")
+def bundled() -> Checkpoint:
+    return Checkpoint.from_pretrained()
+
+
+@pytest.fixture(scope="module")
+def shown(bundled: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TaskClips]:
+    """Whole trajectories of experts and of chance, in this order."""
+    cache: Path = tmp_path_factory.mktemp("cache")
+    grid = FrameGrid(bundled.frame_stride)
+    model = bundled.model
+
+    def clips_of(name: str) -> TaskClips:
+        data = collect_task(name, {"expert": N_EACH, "random": N_EACH}, 150, SEED)
+        return task_clips(data, model.encoders, bundled.view, grid, model.config.n_frames, cache)
+
+    return {name: clips_of(name) for name in ("DoorClose", "DrawerClose")}
+
+
+def whole(
+    bundled: Checkpoint, task: TaskClips, sentence: str
+) -> tuple[Float[np.ndarray, " experts"], Float[np.ndarray, " others"]]:
+    rows = np.flatnonzero(task.clips.whole)
+    scores = score_clips(bundled.model, task, rows, [sentence])[0]
+    expert = task.clips.behaviour[rows] == "expert"
+    return scores[expert], scores[~expert]
+
+
+@pytest.mark.parametrize(("name", "thing"), [("DoorClose", "door"), ("DrawerClose", "drawer")])
+def test_the_opposite_sentence_turns_the_preference_round(
+    bundled: Checkpoint, shown: dict[str, TaskClips], name: str, thing: str
+) -> None:
+    expert, other = whole(bundled, shown[name], f"close the {thing}")
+    assert expert.min() > np.median(other)
+    expert, other = whole(bundled, shown[name], f"open the {thing}")
+    assert expert.max() < np.median(other)
+
+
+def test_what_another_task_shows_loses_and_lies_close_together(
+    bundled: Checkpoint, shown: dict[str, TaskClips]
+) -> None:
+    own = np.concatenate(whole(bundled, shown["DoorClose"], "close the door"))
+    foreign = np.concatenate(whole(bundled, shown["DrawerClose"], "close the door"))
+    assert foreign.max() < own.min()
+    assert np.ptp(foreign) < 0.15 * np.ptp(own)

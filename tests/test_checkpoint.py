@@ -117,6 +117,7 @@ def test_weights_without_their_file_are_refused(tmp_path: Path) -> None:
         ({"format": 99}, "newer"),
         ({"kind": "gpt"}, "not the config of a VLP"),
         ({"model": {"width": "wide", "colour": 3}}, "does not describe"),
+        ({"model": {"match_floor": 2.0}}, "does not describe"),
         ({"view": {"camera": "corner4", "size_px": 64}}, "64 px"),
     ],
 )

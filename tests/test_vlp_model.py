@@ -9,7 +9,7 @@ from tests.tiny_vlp import SIZE_PX, register_tiny_vit, tiny_model
 from vlp_gym.errors import InstructionError, UnknownNameError
 from vlp_gym.models.aim import MIDDLE_M, SCALE, Aim
 from vlp_gym.models.folding import fold_norms
-from vlp_gym.models.vlp import VLP, Video, Words
+from vlp_gym.models.vlp import VLP, Video, VLPConfig, Words
 
 
 def clips(n_clips: int = 4, n_frames: int = 3) -> torch.Tensor:
@@ -183,6 +183,12 @@ def test_small_differences_of_a_clear_match_order_nothing() -> None:
         assert match.min() > 1.0 and match.max() - match.min() > 1e-3
         scores = model.join(torch.zeros(4), video, words)
         assert scores.max() - scores.min() < 1e-3 * (match.max() - match.min())
+
+
+@pytest.mark.parametrize("wrong", [{"match_sharpness": 0.0}, {"match_floor": 1.0}])
+def test_a_match_that_would_turn_scores_round_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="match_sharpness must be above 0"):
+        VLPConfig(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_bounded_score_with_a_match_still_tells_progress() -> None:

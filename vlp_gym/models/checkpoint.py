@@ -150,7 +150,7 @@ def _empty_model(folder: Path, config: dict[str, Any]) -> tuple[VLP, View, int]:
         }
         model, view = VLP(VLPConfig(**(ABSENT | sizes))), View(**config["view"])
         stride = int(config["frame_stride"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} does not describe a VLP model ({error})"
         ) from error

@@ -67,6 +67,14 @@ class VLPConfig:
     """Share of the worth that a clip of something else keeps: it loses to every clip that matches, and under a sentence
     that nothing seems to match clips are in the order of their progress still."""
 
+    def __post_init__(self) -> None:
+        """Refuse a match that turns scores round, or none."""
+        if not (self.match_sharpness > 0 and 0 <= self.match_floor < 1):
+            raise ValueError(
+                "match_sharpness must be above 0, and match_floor 0 or more and below 1; got "
+                f"{self.match_sharpness} and {self.match_floor}"
+            )
+
 
 @dataclass(frozen=True)
 class Video:

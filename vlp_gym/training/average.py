@@ -29,8 +29,8 @@ class AverageConfig:
     out: Path = Path("runs/average")
     """Folder of the mean."""
     match_margin: float | None = None
-    """Another margin for the mean than these were trained with, see `VLPConfig.match_margin`: it needs no training, and
-    can be chosen on tasks held out (`--split paper-dev`)."""
+    """Another margin for the mean than theirs, see `VLPConfig.match_margin`: it needs no training, and can be chosen on
+    tasks held out (`--split paper-dev`)."""
 
 
 def average_command(config: AverageConfig) -> Path:

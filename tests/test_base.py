@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import vlp_gym
 from tests.tiny_training import (  # noqa: F401  fixtures are found by their names
     TEST,
     TRAIN,
@@ -42,6 +43,7 @@ def test_a_training_goes_on_from_a_whole_checkpoint(
     )
     assert further.training["base"] == before.training
     assert further.training["train_tasks"] == list(TRAIN)
+    assert further.training["versions"]["vlp-gym"] == vlp_gym.__version__
 
 
 def test_what_goes_on_from_an_older_model_reads_its_match_as_that_does(

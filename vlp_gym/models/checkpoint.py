@@ -41,7 +41,7 @@ class Checkpoint:
         model: the network, in evaluation mode.
         view: how its frames are drawn.
         frame_stride: steps between the frames that it was trained on.
-        training: where it comes from: data fingerprints, split, recipe, commit; plain JSON.
+        training: where it comes from: data fingerprints, split, recipe, versions; plain JSON.
     """
 
     model: VLP

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,6 +28,8 @@ from vlp_gym.training.validation import validation_figures
 
 logger = logging.getLogger(__name__)
 
+MADE_WITH = ("vlp-gym", "torch", "metaworld", "mujoco")
+"""Packages whose versions a checkpoint names."""
 TASK_LISTS = ("train_tasks", "undoing", "replays")
 """What a checkpoint says of the tasks that it was shown."""
 
@@ -196,6 +199,7 @@ class TrainingRun:
             "order": config.order,
             "seconds": round(self.seconds, 1), "start": config.start.name if config.start else None,
             "loss": vars(config.loss), "rank": config.rank, "jitter": vars(config.jitter),
+            "versions": {name: version(name) for name in MADE_WITH},
         }  # fmt: skip
         if self.base is not None:
             training |= {"base": dict(self.base), **with_tasks_of([self.base, training])}

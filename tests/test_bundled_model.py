@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from jaxtyping import Float
 
+from vlp_gym.errors import SettingError
 from vlp_gym.models.checkpoint import Checkpoint
+from vlp_gym.scorers import load_scorer
 from vlp_gym.training.collect import collect_task
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.scoring import score_clips
+from vlp_gym.types import Task
 
 N_EACH = 3
 SEED = 77
@@ -61,3 +64,23 @@ def test_what_another_task_shows_loses_and_lies_close_together(
     foreign = np.concatenate(whole(bundled, shown["DrawerClose"], "close the door"))
     assert foreign.max() < own.min()
     assert np.ptp(foreign) < 0.15 * np.ptp(own)
+
+
+def test_a_margin_opens_and_closes_the_match_and_never_orders_clips() -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (6, 4, 128, 128, 3), np.uint8)
+    shut, wide = (load_scorer("vlp", device="cpu", match_margin=by) for by in (-30, 30))
+    closed, opened = (each(clips, Task("close the door")) for each in (shut, wide))
+    floor = Checkpoint.from_pretrained().model.config.match_floor
+    np.testing.assert_allclose(closed, floor * opened, rtol=1e-4)
+    assert len(np.unique(opened)) == len(opened)
+
+
+def test_scores_of_another_margin_are_kept_apart() -> None:
+    model, other = load_scorer("vlp"), load_scorer("vlp", match_margin=3)
+    assert model.name == other.name
+    assert model.identity != other.identity
+
+
+def test_a_margin_that_is_no_number_is_refused() -> None:
+    with pytest.raises(SettingError, match="match_margin is a finite number"):
+        load_scorer("vlp", match_margin=float("nan"))

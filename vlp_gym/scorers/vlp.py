@@ -1,5 +1,7 @@
 """The preference model as a scorer."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,6 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vlp_gym.errors import SettingError
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import Words
@@ -21,6 +24,7 @@ class VLPScorer:
 
     Attributes:
         name: which scorer, and which weights.
+        identity: that, and how it reads its match: what scores are kept by.
         unit: "clip": there is one score for a whole clip, at its end.
         n_frames: frames of a clip.
         image_size_px: height and width of a frame.
@@ -34,23 +38,48 @@ class VLPScorer:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._model = checkpoint.model
+        config = self._model.config
         self._encoders = checkpoint.model.encoders.for_inference()
         self._device = checkpoint.model.place.device
         self._words: dict[str, Words] = {}
         self.name = f"vlp:{checkpoint.training.get('fingerprint', 'unknown')}"
-        self.n_frames = checkpoint.model.config.n_frames
+        match = (config.match_margin, config.match_sharpness, config.match_floor)
+        self.identity = f"{self.name}; match {match if config.match_width else None}"
+        self.n_frames = config.n_frames
         self.image_size_px = checkpoint.view.size_px
         self.camera = checkpoint.view.camera
         self.preset = checkpoint.view.preset
 
     @classmethod
-    def load(cls, checkpoint: Path | str | None = None, device: str = "auto") -> "VLPScorer":
+    def load(
+        cls,
+        checkpoint: Path | str | None = None,
+        device: str = "auto",
+        match_margin: float | int | None = None,
+    ) -> "VLPScorer":
         """Return the scorer of a checkpoint folder; None is the bundled model.
+
+        Args:
+            checkpoint: a folder.
+            device: "auto" or as torch names it.
+            match_margin: another margin than the model's, see `VLPConfig.match_margin`. From 3 on nearly every clip
+                counts as one that is about its sentence: right where all clips are of one scene, under a camera or
+                colours that the model does not know.
 
         Raises:
             CheckpointError: the checkpoint is missing or damaged.
+            SettingError: a margin that is no finite number, or of a model without a match.
         """
-        return cls(Checkpoint.from_pretrained(checkpoint, str(resolve_device(device))))
+        found = Checkpoint.from_pretrained(checkpoint, str(resolve_device(device)))
+        if match_margin is not None:
+            config = found.model.config
+            if not config.match_width or not math.isfinite(match_margin):
+                raise SettingError(
+                    "match_margin is a finite number, of a model that has a match; got "
+                    f"{match_margin} for match_width {config.match_width}"
+                )
+            found.model.config = replace(config, match_margin=float(match_margin))
+        return cls(found)
 
     @torch.inference_mode()
     def __call__(

@@ -5,14 +5,16 @@ Two clips are compared by the difference of their scores (Bradley-Terry, VLP eq.
 simpler question, whether the clip shows what the sentence speaks of at all.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlp_gym.errors import SettingError
 from vlp_gym.models.aim import Aim
 from vlp_gym.models.cross_attention import CrossBlock
 from vlp_gym.models.encoders import ClipEncoders
@@ -74,6 +76,28 @@ class VLPConfig:
                 "match_sharpness must be above 0, and match_floor 0 or more and below 1; got "
                 f"{self.match_sharpness} and {self.match_floor}"
             )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How a match is read, which has nothing to do with the shape of weights."""
+        return {
+            "match_margin": self.match_margin,
+            "match_sharpness": self.match_sharpness,
+            "match_floor": self.match_floor,
+        }
+
+    def with_margin(self, margin: float | int) -> "VLPConfig":
+        """Return the same model with another `match_margin`.
+
+        Raises:
+            SettingError: it is no finite number, or the model has no match.
+        """
+        if not self.match_width or not math.isfinite(margin):
+            raise SettingError(
+                f"match_margin is a finite number, of models that have a match; got {margin} for match_width "
+                f"{self.match_width}"
+            )
+        return replace(self, match_margin=float(margin))
 
 
 @dataclass(frozen=True)

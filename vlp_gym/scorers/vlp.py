@@ -1,7 +1,5 @@
 """The preference model as a scorer."""
 
-import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,7 +8,6 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from vlp_gym.errors import SettingError
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import Words
@@ -43,8 +40,7 @@ class VLPScorer:
         self._device = checkpoint.model.place.device
         self._words: dict[str, Words] = {}
         self.name = f"vlp:{checkpoint.training.get('fingerprint', 'unknown')}"
-        match = (config.match_margin, config.match_sharpness, config.match_floor)
-        self.identity = f"{self.name}; match {match if config.match_width else None}"
+        self.identity = f"{self.name}; {config.reading if config.match_width else 'no match'}"
         self.n_frames = config.n_frames
         self.image_size_px = checkpoint.view.size_px
         self.camera = checkpoint.view.camera
@@ -72,13 +68,7 @@ class VLPScorer:
         """
         found = Checkpoint.from_pretrained(checkpoint, str(resolve_device(device)))
         if match_margin is not None:
-            config = found.model.config
-            if not config.match_width or not math.isfinite(match_margin):
-                raise SettingError(
-                    "match_margin is a finite number, of a model that has a match; got "
-                    f"{match_margin} for match_width {config.match_width}"
-                )
-            found.model.config = replace(config, match_margin=float(match_margin))
+            found.model.config = found.model.config.with_margin(match_margin)
         return cls(found)
 
     @torch.inference_mode()

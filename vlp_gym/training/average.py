@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import tyro
 
-from vlp_gym.errors import CheckpointError
+from vlp_gym.errors import CheckpointError, SettingError
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.vlp import VLP
 from vlp_gym.training.run import with_tasks_of
@@ -70,12 +69,10 @@ def average(checkpoints: Sequence[Checkpoint], match_margin: float | None = None
     }
     settings = first.model.config
     if match_margin is not None:
-        if not settings.match_width or not math.isfinite(match_margin):
-            raise CheckpointError(
-                f"a margin is a finite number, of models that have a match; got {match_margin} for match_width "
-                f"{settings.match_width}"
-            )
-        settings = replace(settings, match_margin=match_margin)
+        try:
+            settings = settings.with_margin(match_margin)
+        except SettingError as error:
+            raise CheckpointError(str(error)) from error
     model = VLP(settings)
     model.load_state_dict(mean)
     place = first.model.place.device

@@ -94,10 +94,8 @@ def _load_start(model: VLP, path: Path) -> None:
 def _load_base(model: VLP, config: TrainConfig, source: str) -> dict[str, Any]:
     """Load the weights of a checkpoint and return what it says of its own training."""
     base = Checkpoint.from_pretrained(None if source == "bundled" else source)
-    # A match is read as before; how has nothing to do with the shape of weights.
-    read = ("match_margin", "match_sharpness", "match_floor")
-    before = {name: getattr(base.model.config, name) for name in read}
-    model.config = dataclasses.replace(config.model, **before)
+    # A match is read as before.
+    model.config = dataclasses.replace(config.model, **base.model.config.reading)
     mine = (model.config, config.view, config.grid.stride)
     if mine != (base.model.config, base.view, base.frame_stride):
         raise CheckpointError(

@@ -52,6 +52,8 @@ class Config:
     """None: the bundled one."""
     method: str = "bundled VLP"
     """What its rows are called."""
+    tells_scenes_apart: bool = False
+    """Whether the model reads its match as it is, as against what labels ask of it (`VLPScorer.of_one_scene`)."""
     data: Path = Path("data/graded-0")
     split: str = "paper"
     n_segments: int = 100
@@ -109,7 +111,8 @@ def measure(config: Config) -> list[Record]:
     """Draw, score and compare; write the records of every look, one a task and one for the mean."""
     tasks = find_split(config.split).test
     collect(CollectConfig(out=config.data, tasks=tasks))
-    scorer = VLPScorer.load(config.checkpoint, config.device)
+    whole = VLPScorer.load(config.checkpoint, config.device)
+    scorer = whole if config.tells_scenes_apart else whole.of_one_scene()
     records = [each for name in tasks for each in records_of(name, scorer, config)]
     looks = dict.fromkeys(each.method for each in records)
     means = [mean_of([each for each in records if each.method == look]) for look in looks]

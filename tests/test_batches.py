@@ -21,7 +21,7 @@ from tests.tiny_training import (  # noqa: F401  fixtures are found by their nam
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError
 from vlp_gym.models.vlp import VLP
-from vlp_gym.training.batches import BatchConfig, match_batch, preference_batch
+from vlp_gym.training.batches import BatchConfig, forget_words, match_batch, preference_batch
 from vlp_gym.training.clips import ClipSet, clips_of, moved
 from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.features import TaskClips, task_clips
@@ -184,3 +184,13 @@ def test_windows_are_ranked_by_return_and_levels_are_kept_apart(data: Path) -> N
     assert sorted(clips.level[clips.whole]) == [0, 1, 2]
     steps = GRID.steps(60, trajectories.seed)
     assert (np.diff(steps, axis=1) == 8).all() and steps.max() < 60
+
+
+def test_a_sentence_forgets_words_but_none_that_turns_it_round() -> None:
+    sentence = "do not leave the door open"
+    forgotten = [forget_words(sentence, 0.5, np.random.default_rng(seed)) for seed in range(200)]
+    assert all("not" in each.split() for each in forgotten)
+    for word in set(sentence.split()) - {"not"}:
+        share = np.mean([word in each.split() for each in forgotten])
+        assert 0.35 < share < 0.65
+    assert forget_words("open", 1.0, np.random.default_rng(0)) == "open"

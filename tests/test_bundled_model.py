@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from jaxtyping import Float
 
+from tests.helpers import DotScene
 from vlp_gym.errors import SettingError
+from vlp_gym.labelers.score import ScoreLabeler
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.scorers import load_scorer
+from vlp_gym.scorers.vlp import OPEN_MARGIN
 from vlp_gym.training.collect import collect_task
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import FrameGrid
@@ -79,6 +82,23 @@ def test_scores_of_another_margin_are_kept_apart() -> None:
     model, other = load_scorer("vlp"), load_scorer("vlp", match_margin=3)
     assert model.name == other.name
     assert model.identity != other.identity
+
+
+def test_labels_are_of_one_scene_and_ask_for_no_match_unless_told_to() -> None:
+    plain = load_scorer("vlp", device="cpu")
+    opened = ScoreLabeler(plain, DotScene()).scorer
+    assert opened.identity == load_scorer("vlp", match_margin=OPEN_MARGIN).identity
+    assert opened.of_one_scene() is opened
+    named = load_scorer("vlp", device="cpu", match_margin=-30)
+    assert ScoreLabeler(named, DotScene()).scorer is named
+    # A scene that the sentence is not about: the model itself gives next to nothing for it, a labeler orders it.
+    clips = np.random.default_rng(0).integers(0, 256, (6, 4, 128, 128, 3), np.uint8)
+    task = Task("close the door")
+    before = plain(clips, task)
+    assert np.all(opened(clips, task) > before)
+    np.testing.assert_array_equal(
+        plain(clips, task), before
+    )  # whoever opens it leaves the other as it was
 
 
 def test_a_margin_that_is_no_number_is_refused() -> None:

@@ -70,6 +70,20 @@ def test_training_meets_every_verb_and_every_noun() -> None:
             assert any(all(piece in s for piece in fixed) for s in instructions(task))
 
 
+def test_a_wanted_state_is_what_the_counterpart_does_not_want() -> None:
+    with_state = {task: wording.state for task, wording in WORDINGS.items() if wording.state}
+    assert len(with_state) >= 10
+    for task, (wanted, unwanted) in with_state.items():
+        noun = WORDINGS[task].nouns[0]
+        assert {f"leave {noun} {wanted}", f"do not leave {noun} {unwanted}"} <= set(
+            instructions(task)
+        )
+        counterpart = TASKS[task].counterpart
+        if counterpart is not None:
+            assert with_state[counterpart] == (unwanted, wanted)
+            assert set(instructions(task)).isdisjoint(instructions(counterpart))
+
+
 def test_an_incorrect_colour_is_not_the_objects() -> None:
     for task, wording in WORDINGS.items():
         assert all(wording.colour in s.split() for s in instructions(task, "correct_colour"))

@@ -64,6 +64,7 @@ class ScoreLabeler:
     Each distinct segment is drawn and scored once a call. Scores of frames are averaged over the
     clip, unless `reduce` says otherwise. A pair with a score that is not finite is FAILED.
     A scorer that compares with a first frame (R3M) gets that of the episode, wherever the segment is cut.
+    What is compared is of one scene: a scorer that tells scenes apart (VLP) is asked not to, by its `of_one_scene`.
 
     Args:
         scorer: says how well a clip follows the task.
@@ -77,7 +78,7 @@ class ScoreLabeler:
             scores does; the "last" one; or the "gain", last minus first, which is the return of a potential.
 
     Attributes:
-        scorer: as given.
+        scorer: as given, for one scene.
         scene: as given, the first of several.
         store: as given.
         seconds: time of the last call by part, "draw" and "score".
@@ -101,6 +102,8 @@ class ScoreLabeler:
                 "ScoreLabeler needs temperature > 0 and tie_band >= 0, "
                 f"got {temperature} and {tie_band}"
             )
+        if hasattr(scorer, "of_one_scene"):
+            scorer = scorer.of_one_scene()
         self.name = str(getattr(scorer, "name", type(scorer).__name__))
         self.seconds: dict[str, float] = {}
         self._scenes = scene if isinstance(scene, Sequence) else [scene]

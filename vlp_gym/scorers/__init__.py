@@ -21,7 +21,8 @@ SCORERS = {
 """Scorers that have a name, and where each is; imported only when it is asked for.
 
 Beside what `vlp_gym.types.Scorer` asks for, each tells its `name` with the hash of its weights; whether one score is of
-a "frame" or a "clip" (`unit`); and how its frames are best drawn (`image_size_px`, `camera`, `preset`).
+a "frame" or a "clip" (`unit`); and how its frames are best drawn (`image_size_px`, `camera`, `preset`). One that tells
+scenes apart returns itself without that from `of_one_scene`: labels ask for it.
 """
 
 

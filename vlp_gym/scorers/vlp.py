@@ -1,5 +1,6 @@
 """The preference model as a scorer."""
 
+import copy
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,9 @@ from vlp_gym.models.vlp import Words
 from vlp_gym.scorers.pixels import check_clips
 from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Task
+
+OPEN_MARGIN = 3.0
+"""`VLPConfig.match_margin` with which nearly every clip counts as one that is about its sentence."""
 
 
 class VLPScorer:
@@ -33,8 +37,11 @@ class VLPScorer:
     is_log_odds = True
     """A difference of scores is the log-odds of a preference (Bradley-Terry)."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._model = checkpoint.model
+    def __init__(self, checkpoint: Checkpoint, match_margin: float | int | None = None) -> None:
+        self._checkpoint, self._match_margin = checkpoint, match_margin
+        self._model = copy.copy(checkpoint.model)  # the same weights, read in another way
+        if match_margin is not None:
+            self._model.config = checkpoint.model.config.with_margin(match_margin)
         config = self._model.config
         self._encoders = checkpoint.model.encoders.for_inference()
         self._device = checkpoint.model.place.device
@@ -58,18 +65,25 @@ class VLPScorer:
         Args:
             checkpoint: a folder.
             device: "auto" or as torch names it.
-            match_margin: another margin than the model's, see `VLPConfig.match_margin`. From 3 on nearly every clip
-                counts as one that is about its sentence: right where all clips are of one scene, under a camera or
-                colours that the model does not know.
+            match_margin: another margin than the model's, see `VLPConfig.match_margin`.
 
         Raises:
             CheckpointError: the checkpoint is missing or damaged.
             SettingError: a margin that is no finite number, or of a model without a match.
         """
         found = Checkpoint.from_pretrained(checkpoint, str(resolve_device(device)))
-        if match_margin is not None:
-            found.model.config = found.model.config.with_margin(match_margin)
-        return cls(found)
+        return cls(found, match_margin)
+
+    def of_one_scene(self) -> "VLPScorer":
+        """Return the scorer of the same model for clips that are all of one scene, whatever it looks like.
+
+        The match tells scenes apart, and is not sure of one under a camera or in colours that it does not know. Where
+        there is one scene there is nothing to tell apart: a margin of `OPEN_MARGIN` stands in the place of the model's,
+        unless another one was named.
+        """
+        if self._match_margin is not None or not self._model.config.match_width:
+            return self
+        return VLPScorer(self._checkpoint, OPEN_MARGIN)
 
     @torch.inference_mode()
     def __call__(

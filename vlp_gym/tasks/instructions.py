@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from vlp_gym.errors import InstructionError, UnknownNameError
 from vlp_gym.tasks.metaworld import TASKS, find_task
-from vlp_gym.tasks.sentences import WORDINGS
+from vlp_gym.tasks.sentences import STATES, WORDINGS
 
 MAX_WORDS = 40
 """Longest instruction; CLIP's text encoders read 77 tokens, and most words are one or two of them."""
@@ -40,7 +40,8 @@ def instructions(task_name: str, language: str = "seen") -> tuple[str, ...]:
     task = find_task(task_name)
     name = task.said_like or task.name
     if language == "seen":
-        return tuple(dict.fromkeys([TASKS[name].instruction, *_crossed(name, held_out=False)]))
+        said = [TASKS[name].instruction, *_crossed(name, held_out=False), *_by_state(name)]
+        return tuple(dict.fromkeys(said))
     return tuple(each for each in dict.fromkeys(_made(name, language)) if each not in _trained_on())
 
 
@@ -69,6 +70,17 @@ def _crossed(name: str, *, held_out: bool) -> list[str]:
         )
         # The diagonal, so that training still meets every verb and every noun.
         if ((verb + place) % HELD_OUT_EVERY == HELD_OUT_EVERY - 1) == held_out
+    ]
+
+
+def _by_state(name: str) -> list[str]:
+    wording = WORDINGS[name]
+    if wording.state is None:
+        return []
+    wanted, unwanted = wording.state
+    return [
+        structure.format(noun=noun, wanted=wanted, unwanted=unwanted)
+        for structure, noun in product(STATES, wording.nouns)
     ]
 
 

@@ -123,7 +123,8 @@ TASKS: dict[str, MetaworldTask] = _table()
 
 
 # Not FaucetOpen: it turns the handle from the middle to one side and FaucetClose from the middle to the other, so that
-# a faucet whose opening was undone is not yet a closed one. Nor HandlePress: a pressed handle rises on its own.
+# a faucet whose opening was undone is not yet a closed one, and who learns that it is prefers what FaucetClose begins
+# with. Nor HandlePress: a pressed handle rises on its own.
 UNDO = "Undo"
 """What the names in `UNDOING` begin with."""
 

@@ -13,6 +13,8 @@ class Wording:
         phrases: verb structures that no training sentence of the task uses.
         descriptions: the task told by what is to be seen at its end.
         colour: the colour that the object is drawn in.
+        state: the object's state that is wanted, and the one that is not; crossed with `STATES` and `nouns` they are
+            sentences of the task, too. None where one word does not say it.
     """
 
     structures: tuple[str, ...]
@@ -20,9 +22,15 @@ class Wording:
     phrases: tuple[str, ...]
     descriptions: tuple[str, ...]
     colour: str
+    state: tuple[str, str] | None = None
 
 
 # fmt: off
+STATES = ("get {noun} {wanted}", "leave {noun} {wanted}", "{noun} should be {wanted}",
+    "change {noun} from {unwanted} to {wanted}", "do not leave {noun} {unwanted}", "see that {noun} is not {unwanted}",
+    "{noun} should not stay {unwanted}", "{noun} must not be {unwanted}")
+"""Structures that tell a task by a state of its object: the one that is wanted, or the one that is not."""
+
 _BALL = ("the ball", "the round ball", "the football", "the toy ball", "the small ball", "the sports ball")
 _BLOCK = ("the block", "the cube", "the object", "the small block", "the wooden block", "the square block")
 _BUTTON = ("the button", "the round button", "the push button", "the big button", "the button on the box",
@@ -77,6 +85,7 @@ WORDINGS: dict[str, Wording] = {
         ("seal {noun} with its top", "lay the cover over {noun}"),
         ("the lid lies on the box", "the box is covered"),
         "brown",
+        ("closed", "open"),
     ),
     "ButtonPress": Wording(
         ("press {noun}", "push {noun}", "push {noun} in", "hit {noun}", "press down on {noun}", "press {noun} in",
@@ -168,6 +177,7 @@ WORDINGS: dict[str, Wording] = {
         ("slam {noun}", "make sure {noun} is no longer open"),
         ("the door is closed", "the door is shut"),
         "black",
+        ("closed", "open"),
     ),
     "DoorLock": Wording(
         ("lock {noun}", "turn the lock of {noun}", "bolt {noun}", "rotate the lock to lock {noun}",
@@ -177,6 +187,7 @@ WORDINGS: dict[str, Wording] = {
         ("latch {noun}", "bar {noun} with its bolt"),
         ("the door is locked", "the bolt of the door is turned down"),
         "black",
+        ("locked", "unlocked"),
     ),
     "DoorOpen": Wording(
         ("open {noun}", "pull {noun} open", "swing {noun} open", "pull open {noun}", "open up {noun}",
@@ -185,6 +196,7 @@ WORDINGS: dict[str, Wording] = {
         ("unclose {noun}", "make sure {noun} is no longer closed"),
         ("the door is open", "the door stands wide open"),
         "black",
+        ("open", "closed"),
     ),
     "DoorUnlock": Wording(
         ("unlock {noun}", "turn the lock of {noun} to open it", "unbolt {noun}", "rotate the lock to unlock {noun}",
@@ -194,6 +206,7 @@ WORDINGS: dict[str, Wording] = {
         ("unlatch {noun}", "unbar {noun}"),
         ("the door is unlocked", "the bolt of the door is turned aside"),
         "black",
+        ("unlocked", "locked"),
     ),
     "DrawerClose": Wording(
         ("close {noun}", "shut {noun}", "push {noun} closed", "push {noun} in", "slide {noun} shut",
@@ -202,6 +215,7 @@ WORDINGS: dict[str, Wording] = {
         ("stow {noun} away", "make sure {noun} is no longer open"),
         ("the drawer is closed", "the drawer is all the way in"),
         "green",
+        ("closed", "open"),
     ),
     "DrawerOpen": Wording(
         ("open {noun}", "pull {noun} open", "pull {noun} out", "slide {noun} open", "pull open {noun}",
@@ -210,6 +224,7 @@ WORDINGS: dict[str, Wording] = {
         ("draw {noun} out", "make sure {noun} is no longer closed"),
         ("the drawer is open", "the drawer is pulled out"),
         "green",
+        ("open", "closed"),
     ),
     "FaucetClose": Wording(
         ("close {noun}", "turn off {noun}", "shut off {noun}", "turn {noun} left", "rotate {noun} to close it",
@@ -218,6 +233,7 @@ WORDINGS: dict[str, Wording] = {
         ("stop the water of {noun}", "twist {noun} until no water runs"),
         ("the faucet is closed", "the tap is turned off"),
         "red",
+        ("closed", "open"),
     ),
     "FaucetOpen": Wording(
         ("open {noun}", "turn on {noun}", "open up {noun}", "turn {noun} right", "rotate {noun} to open it",
@@ -226,6 +242,7 @@ WORDINGS: dict[str, Wording] = {
         ("let the water of {noun} run", "twist {noun} until water runs"),
         ("the faucet is open", "the tap is turned on"),
         "red",
+        ("open", "closed"),
     ),
     "Hammer": Wording(
         ("hit {noun} with the hammer", "hammer {noun} in", "drive {noun} into the wall with the hammer",
@@ -478,6 +495,7 @@ WORDINGS: dict[str, Wording] = {
         ("stop the draught from {noun}", "make sure {noun} is no longer open"),
         ("the window is closed", "the window is shut"),
         "brown",
+        ("closed", "open"),
     ),
     "WindowOpen": Wording(
         ("open {noun}", "push {noun} open", "slide {noun} open", "open up {noun}", "slide {noun} left",
@@ -486,6 +504,7 @@ WORDINGS: dict[str, Wording] = {
         ("let air in through {noun}", "make sure {noun} is no longer closed"),
         ("the window is open", "the window stands open"),
         "brown",
+        ("open", "closed"),
     ),
 }
 """How each of Meta-World's 50 tasks can be said."""

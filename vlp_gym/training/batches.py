@@ -16,6 +16,9 @@ from vlp_gym.training.features import TaskClips
 LEAST_UNDONE = 0.1
 """Pairs in which the object was moved less differently than this share of the way say nothing about undoing it."""
 
+TURNING = frozenset({"not", "no", "never", "without"})
+"""Words that a sentence without them says the opposite of."""
+
 TaskPool = Sequence[Sequence[TaskClips]]
 """Tasks, and the clips of each in every folder of data that has it; at least one of them has levels."""
 Seen = (
@@ -253,11 +256,11 @@ def _draw_sentence(sentences: Sequence[str], word_dropout: float, rng: np.random
 
 
 def forget_words(sentence: str, share: float, rng: np.random.Generator) -> str:
-    """Return a sentence without about `share` of its words, one word at least.
+    """Return a sentence without about `share` of its words, one word at least, and with all that turn it round.
 
     >>> forget_words("open the door", 0.0, np.random.default_rng(0))
     'open the door'
     """
     words = sentence.split()
-    kept = [word for word in words if rng.random() >= share]
+    kept = [word for word in words if rng.random() >= share or word in TURNING]
     return " ".join(kept or [str(rng.choice(words))])

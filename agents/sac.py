@@ -1,17 +1,20 @@
-"""SAC of Stable-Baselines3: its settings, a policy that averages, and an untrained agent of them."""
+"""SAC of Stable-Baselines3: its settings, a policy that keeps steady, and an untrained agent of them."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3 import SAC
+from stable_baselines3.common.policies import ContinuousCritic
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import polyak_update
 from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.sac.policies import SACPolicy
-from torch import Tensor
+from stable_baselines3.sac.policies import Actor, SACPolicy
+from torch import Tensor, nn
 
 from agents.exploration import fading_noise
 
@@ -44,6 +47,9 @@ class SacConfig:
     actor_average: float = 1e-3
     """Share of the actor that moves into an average of its weights each gradient step (ours). The average is what is
     evaluated: under a reward that keeps changing the latest weights are good by turns. 0: no average."""
+    critic_norm: bool = True
+    """Whether the hidden layers of the critics are normalised (LayerNorm, as in RLPD, arXiv 2302.02948): it bounds what
+    they make of actions that nobody has tried, and they follow a reward that keeps changing."""
     buffer_size: int = 1_000_000
     """Transitions that the replay buffer keeps."""
     explore_steps: int = 6_000
@@ -66,36 +72,65 @@ class SacConfig:
             )
 
 
-class AveragedPolicy(SACPolicy):
-    """SAC's policy whose deterministic actions come from a moving average of the actor's weights.
+class SteadyPolicy(SACPolicy):
+    """SAC's policy that keeps steady under a reward that changes.
 
-    It explores and learns with the weights themselves. The average is saved and loaded with them.
+    Deterministic actions come from a moving average of the actor's weights, which is saved and loaded with them; it
+    explores and learns with the weights themselves. The hidden layers of its critics are normalised.
 
     Args:
         args: as of `SACPolicy`.
-        average: share of the actor that moves into the average each gradient step, in (0, 1].
+        average: share of the actor that moves into the average each gradient step, in [0, 1]; 0: no average.
+        critic_norm: whether critics are normalised.
         kwargs: as of `SACPolicy`.
     """
 
-    def __init__(self, *args: Any, average: float, **kwargs: Any) -> None:
-        self._share = average
+    def __init__(self, *args: Any, average: float, critic_norm: bool, **kwargs: Any) -> None:
+        self._share, self._critic_norm = average, critic_norm
+        self.average: Actor | None = None
         super().__init__(*args, **kwargs)
 
     def _build(self, lr_schedule: Schedule) -> None:
         super()._build(lr_schedule)
+        if not self._share:
+            return
         # Its first weights, which nobody sees, draw none of the run's random numbers.
         with torch.random.fork_rng(devices=[]):
             self.average = self.make_actor().requires_grad_(False)
         self.average.load_state_dict(self.actor.state_dict())
         self.actor.optimizer.register_step_post_hook(lambda *_: self._follow())
 
+    def make_critic(
+        self, features_extractor: BaseFeaturesExtractor | None = None
+    ) -> ContinuousCritic:
+        """Return critics as SAC's, normalised where that was asked for."""
+        critic = super().make_critic(features_extractor)
+        if self._critic_norm:
+            for number, network in enumerate(critic.q_networks):
+                assert isinstance(network, nn.Sequential)
+                critic.q_networks[number] = normalised(network)
+                critic.add_module(f"qf{number}", critic.q_networks[number])
+        return critic
+
     def _follow(self) -> None:
+        assert self.average is not None
         polyak_update(self.actor.parameters(), self.average.parameters(), self._share)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
-        actor = self.average if deterministic else self.actor
+        average = self.average if deterministic else None
+        actor = self.actor if average is None else average
         action: Tensor = actor(observation, deterministic)
         return action
+
+
+def normalised(network: nn.Sequential) -> nn.Sequential:
+    """Return a perceptron of the same weights with a LayerNorm before every activation."""
+    layers: list[nn.Module] = []
+    for layer, following in pairwise([*network, None]):
+        layers.append(layer)
+        if isinstance(layer, nn.Linear) and following is not None:
+            layers.append(nn.LayerNorm(layer.out_features))
+    return nn.Sequential(*layers)
 
 
 def make_sac(
@@ -109,9 +144,9 @@ def make_sac(
         noise = fading_noise(
             n_envs, n_actions, sac.explore_steps // n_envs, sac.explore_memory, seed
         )
-    averaged = {"average": sac.actor_average} if sac.actor_average else {}
+    own = {"average": sac.actor_average, "critic_norm": sac.critic_norm}
     return SAC(
-        AveragedPolicy if averaged else "MlpPolicy",
+        SteadyPolicy if any(own.values()) else "MlpPolicy",
         env,
         learning_rate=sac.learning_rate,
         buffer_size=min(sac.buffer_size, steps),
@@ -129,7 +164,7 @@ def make_sac(
         policy_kwargs={
             "net_arch": [sac.width] * sac.depth,
             "optimizer_kwargs": {"fused": True},  # the same Adam in fewer calls
-            **averaged,
+            **(own if any(own.values()) else {}),
         },
         seed=seed,
         device=device,

@@ -34,7 +34,7 @@ THEIRS = replace(
         ensemble=EnsembleConfig(normalize_obs=False, reward_norm="none"),
         fit=FitConfig(max_epochs=10, max_updates=None, steps_sampled=None),
     ),
-    sac=SacConfig(depth=3, batch_size=512, explore_steps=0, actor_average=0.0),
+    sac=SacConfig(depth=3, batch_size=512, explore_steps=0, actor_average=0.0, critic_norm=False),
 )
 METHODS = {"our settings": OURS, "B-Pref's settings": THEIRS}
 

@@ -120,7 +120,8 @@ def _record(
 ) -> Record:
     scale = (
         f"{config.n_pairs} pairs of {config.segment_length} steps, held-out sentences; "
-        f"SAC {config.sac.depth} x {config.sac.width}, batch {config.sac.batch_size}"
+        f"SAC {config.sac.depth} x {config.sac.width}, batch {config.sac.batch_size}, "
+        f"critics {'normalised' if config.sac.critic_norm else 'as they come'}"
     )
     return Record.now(
         task=task,

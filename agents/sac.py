@@ -144,9 +144,11 @@ def make_sac(
         noise = fading_noise(
             n_envs, n_actions, sac.explore_steps // n_envs, sac.explore_memory, seed
         )
-    own = {"average": sac.actor_average, "critic_norm": sac.critic_norm}
+    steady: dict[str, Any] = {}
+    if sac.actor_average or sac.critic_norm:
+        steady = {"average": sac.actor_average, "critic_norm": sac.critic_norm}
     return SAC(
-        SteadyPolicy if any(own.values()) else "MlpPolicy",
+        SteadyPolicy if steady else "MlpPolicy",
         env,
         learning_rate=sac.learning_rate,
         buffer_size=min(sac.buffer_size, steps),
@@ -164,7 +166,7 @@ def make_sac(
         policy_kwargs={
             "net_arch": [sac.width] * sac.depth,
             "optimizer_kwargs": {"fused": True},  # the same Adam in fewer calls
-            **(own if any(own.values()) else {}),
+            **steady,
         },
         seed=seed,
         device=device,

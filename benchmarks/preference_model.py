@@ -1,12 +1,14 @@
 """The bundled preference model on the five tasks that it never saw, in sentences that it never read.
 
 `python -m benchmarks.preference_model` collects the test tasks' trajectories if they are missing, and writes
-`results/preference_model.json` and, for other sets of sentences, `results/languages.json`. Another model, on the tasks
-that its own split holds out, is written under a name of its own:
+`results/preference_model.json`, for the levels apart and pairs of segments `results/levels.json`, and for other sets of
+sentences `results/languages.json`. Another model, on the tasks that its own split holds out, is written under a name
+of its own:
 `--checkpoint runs/dev/checkpoint --split paper-dev --name held_out --method "one training"`.
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +33,17 @@ SHOWN = {
     "paper_balanced": "k-means, balanced",
 }
 """Figures of `vlp evaluate` and their headings."""
+
+LEVELS = {
+    "expert_random": "expert over random",
+    "expert_medium": "expert over medium",
+    "medium_random": "medium over random",
+    "windows": "segments of any behaviour",
+    "windows_clear": "larger gaps",
+    "within_level": "segments within a level",
+    "rank_correlation": "rank correlation",
+}
+"""The same of what `levels.json` has: trajectories of two levels alone, and segments by their return."""
 
 PAPER = {"ITP": 0.974, "IVP": 0.917, "k-means labels": 0.974}
 """VLP table 6, "seen", and table 15: the paper's own data and pairs, so only of the same kind as ours."""
@@ -60,7 +73,7 @@ class Config:
     device: str = "auto"
     results: Path = RESULTS
     name: str = "preference_model"
-    """What the JSON is called; only the bundled model's has one of other sentences beside it."""
+    """What the JSON is called; only the bundled model's has others beside it, of levels and of other sentences."""
     method: str = "bundled VLP"
     """What the rows are called."""
 
@@ -92,25 +105,31 @@ def measure(config: Config) -> list[Record]:
     judged = f"trained on data {result.about['fingerprint']}"
     scale = f"{config.n_pairs} pairs a figure, of k-means {result.about['paper_pairs']}; unseen sentences; {judged}"
     figures = {**{task.task_name: asdict(task) for task in result.tasks}, "mean": result.mean}
-    records = [
-        Record.now(
-            task=name,
-            method=config.method,
-            metrics={
-                heading: float(values[key])
-                for key, heading in SHOWN.items()
-                if values[key] is not None
-            },
-            seconds=seconds / len(figures),
-            seed=0,
-            scale=scale,
-            paper=paper_of(config) if name == "mean" else {},
-        )
-        for name, values in figures.items()
-    ]
+
+    def rows(shown: Mapping[str, str], paper: Mapping[str, float]) -> list[Record]:
+        return [
+            Record.now(
+                task=name,
+                method=config.method,
+                metrics={
+                    heading: float(values[key])
+                    for key, heading in shown.items()
+                    if values[key] is not None
+                },
+                seconds=seconds / len(figures),
+                seed=0,
+                scale=scale,
+                paper=dict(paper) if name == "mean" else {},
+            )
+            for name, values in figures.items()
+        ]
+
+    records = rows(SHOWN, paper_of(config))
     write_records(config.name, records, config.results)
     if config.name != "preference_model":
         return records
+    levels = rows(LEVELS, {})
+    write_records("levels", levels, config.results)
     languages = [
         Record.now(
             task="mean",
@@ -124,7 +143,7 @@ def measure(config: Config) -> list[Record]:
         for language, left in result.mean_languages.items()
     ]
     write_records("languages", languages, config.results)
-    return records + languages
+    return records + levels + languages
 
 
 def paper_of(config: Config) -> dict[str, float]:

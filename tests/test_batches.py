@@ -22,7 +22,7 @@ from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError
 from vlp_gym.models.vlp import VLP
 from vlp_gym.training.batches import BatchConfig, forget_words, match_batch, preference_batch
-from vlp_gym.training.clips import ClipSet, clips_of, moved
+from vlp_gym.training.clips import ClipSet, clips_of, moved, together, way_of
 from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.trainer import load_pool, train
@@ -64,16 +64,18 @@ def test_replays_of_agents_add_windows_to_the_tasks_that_have_them(
     ]
     collected, replayed = pool[0]
     assert not replayed.clips.whole.any()
-    assert not replayed.clips.moved.any()
-    # Windows of either folder, and levels of the one that has some.
+    # The same segments stand in both folders: they are worth the same, and moved by the same experts' way.
+    own = np.flatnonzero((collected.clips.behaviour == "correlated") & ~collected.clips.whole)
+    assert np.array_equal(replayed.clips.rank, collected.clips.rank[own])
+    assert np.array_equal(replayed.clips.moved, collected.clips.moved[own])
+    assert replayed.clips.moved.any()
+    # Levels come from the folder that has some.
     rng = np.random.default_rng(0)
     windows = settings.batch.windows
     for _ in range(8):
         batch = preference_batch(pool[:1], SENTENCES, BatchConfig(1, windows), rng)
         level = batch.label[0, windows:, windows:]
         assert level.tolist() == [[0.5, 1.0, 1.0], [0.0, 0.5, 1.0], [0.0, 0.0, 0.5]]
-    seen = {float(value) for value in replayed.clips.rank} - set(collected.clips.rank)
-    assert seen, "ranks are those of one folder"
     checkpoint = train(settings)
     training = json.loads((checkpoint / "config.json").read_text())["training"]
     assert (training["steps"], training["replays"]) == (2, ["DoorOpen"])
@@ -148,9 +150,11 @@ def test_what_experts_do_not_move_does_not_move() -> None:
         "Reach", ("expert", "medium", "random"), np.arange(3), obs, np.zeros((3, 5, 4), np.float32),
         np.zeros((3, 5), np.float32), np.zeros((3, 5), bool), np.zeros((3, 5, 1)), {},
     )  # fmt: skip
-    assert (moved(still) == 0).all()
+    assert not way_of(still).any()
+    assert (moved(np.ones((4, 3)), way_of(still)) == 0).all()
     obs[0, :, 4] = np.linspace(0, 2, 5)
-    np.testing.assert_allclose(moved(still)[:, -1], [1, 0, 0.5])
+    np.testing.assert_allclose(way_of(still), [1.5, 0, 0])  # since its second observation
+    np.testing.assert_allclose(moved(np.eye(3), way_of(still)), [2 / 3, 0, 0])
 
 
 def test_windows_in_success_may_be_ranked_first() -> None:
@@ -184,6 +188,45 @@ def test_windows_are_ranked_by_return_and_levels_are_kept_apart(data: Path) -> N
     assert sorted(clips.level[clips.whole]) == [0, 1, 2]
     steps = GRID.steps(60, trajectories.seed)
     assert (np.diff(steps, axis=1) == 8).all() and steps.max() < 60
+
+
+@pytest.mark.parametrize("rank", ["return", "success"])
+def test_an_agent_without_success_is_ranked_among_those_that_have_some(rank: str) -> None:
+    def folder(behaviour: str, rewards: list[float], succeeds: list[bool], gone: float) -> ClipSet:
+        n, n_steps = len(rewards), 60
+        obs = np.zeros((n, n_steps, 39), np.float32)
+        obs[:, 10:, 4] = gone
+        flat = np.ones((n, n_steps), np.float32)
+        episodes = Trajectories(
+            "DoorOpen", (behaviour,) * n, np.arange(n), obs, np.zeros((n, n_steps, 4), np.float32),
+            flat * np.array(rewards, np.float32)[:, None], (flat * np.array(succeeds)[:, None]) > 0,
+            np.zeros((n, n_steps, 1)), {},
+        )  # fmt: skip
+        return clips_of(episodes, GRID, n_frames=3, rank=rank)
+
+    expert = folder("expert", [5.0], [True], gone=0.2)
+    mixed = folder("noisy", [1.0, 4.0], [False, True], gone=0.2)
+    agent = folder("sac", [6.0, 2.0], [False, False], gone=0.1)
+    # Alone, an agent's best is good, and nothing says which way it moved things.
+    assert agent.rank[agent.episode == 0].min() > 0.5 and not agent.moved.any()
+    _, others, of_agent = together([expert, mixed, agent], rank)
+    best, worst = (of_agent.rank[of_agent.episode == episode] for episode in (0, 1))
+    failed, succeeded = (others.rank[others.episode == episode] for episode in (0, 1))
+    assert failed.max() < worst.min() < succeeded.min()
+    assert (best.min() > succeeded.max()) == (rank == "return")
+    np.testing.assert_allclose(of_agent.moved[of_agent.frame.min(1) > 1], 0.5, atol=1e-6)
+
+
+def test_windows_of_two_folders_are_compared(data: Path, cache: Path, tmp_path: Path) -> None:
+    settings = config(data, cache, tmp_path)
+    one = clips_at(VLP(settings.model), settings, "DoorOpen", data)
+    none = dataclasses.replace(one, features=np.zeros_like(one.features))
+    batch, rng, seen = BatchConfig(tasks=1, windows=6), np.random.default_rng(0), set()
+    for _ in range(40):
+        windows = preference_batch([[one, none]], SENTENCES, batch, rng).clips[0, :6]
+        seen.add(int((windows.flatten(1) == 0).all(1).sum()))
+    # Half of them from each, or all from one.
+    assert seen == {0, 3, 6}
 
 
 def test_a_sentence_forgets_words_but_none_that_turns_it_round() -> None:

@@ -136,7 +136,7 @@ def match_batch(
 ) -> MatchBatch:
     """Return a random batch of different tasks' still clips, of any behaviour, and one sentence a task."""
     drawn = _draw_tasks(_of_look(pool, True), min(config.match_tasks, len(pool)), rng)
-    tasks = [folders[int(rng.integers(len(folders)))] for folders in drawn]
+    tasks = [_one(folders, rng) for folders in drawn]
     rows = [rng.choice(len(task.clips), config.match_clips, replace=False) for task in tasks]
     return MatchBatch(
         clips=torch.cat([task.gather(r) for task, r in zip(tasks, rows, strict=True)]),
@@ -145,7 +145,7 @@ def match_batch(
             for task in tasks
         ],
         way=torch.tensor(
-            np.stack([_levelled(task, rng).clips.way for task in drawn]), dtype=torch.float32
+            np.stack([folders[0].clips.way for folders in drawn]), dtype=torch.float32
         ),
     )
 
@@ -181,7 +181,7 @@ def _name(folders: Sequence[TaskClips]) -> str:
 
 
 class _Drawn(NamedTuple):
-    """Clips of one task: windows of one folder, then a whole trajectory of every level."""
+    """Clips of one task: windows, then a whole trajectory of every level."""
 
     task_name: str
     clips: Seen
@@ -193,14 +193,22 @@ class _Drawn(NamedTuple):
 
 
 def _draw_clips(folders: Sequence[TaskClips], n_windows: int, rng: np.random.Generator) -> _Drawn:
-    # Ranks are those of one folder. The replay of an agent has no levels; another folder has.
-    source = folders[int(rng.integers(len(folders)))]
-    levelled = source if source.clips.whole.any() else _levelled(folders, rng)
-    windows = rng.choice(np.flatnonzero(~source.clips.whole), n_windows, replace=False)
+    # Of two folders, or of one twice: what an agent did wrongly is compared with what others did right, which its own
+    # replay may never show.
+    halves = [_one(folders, rng), _one(folders, rng)]
+    sizes = [n_windows - n_windows // 2, n_windows // 2]
+    if halves[0] is halves[1]:
+        halves, sizes = halves[:1], [n_windows]
+    # The replay of an agent has no levels; another folder has.
+    levelled = halves[0] if halves[0].clips.whole.any() else _levelled(folders, rng)
     levels = [
         rng.choice(np.flatnonzero(levelled.clips.level == level)) for level in range(len(LEVELS))
     ]
-    parts = ((source, windows), (levelled, np.array(levels)))
+    parts = [
+        (half, rng.choice(np.flatnonzero(~half.clips.whole), size, replace=False))
+        for half, size in zip(halves, sizes, strict=True)
+    ]
+    parts.append((levelled, np.array(levels)))
 
     def joined(name: str) -> Any:
         return np.concatenate([getattr(task.clips, name)[rows] for task, rows in parts])
@@ -216,10 +224,14 @@ def _draw_clips(folders: Sequence[TaskClips], n_windows: int, rng: np.random.Gen
     )
 
 
+def _one(folders: Sequence[TaskClips], rng: np.random.Generator) -> TaskClips:
+    return folders[int(rng.integers(len(folders)))]
+
+
 def _levelled(folders: Sequence[TaskClips], rng: np.random.Generator) -> TaskClips:
     """Return the clips of one of the folders that have levels, and with them experts."""
     with_levels = [folder for folder in folders if folder.clips.whole.any()]
-    return with_levels[int(rng.integers(len(with_levels)))]
+    return _one(with_levels, rng)
 
 
 def _labels(

@@ -1,6 +1,7 @@
 """The clips of a task that a preference model is trained and judged on: windows, and whole trajectories by level."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -29,10 +30,13 @@ class ClipSet:
         episode: row of every clip's episode, int64 [clips].
         frame: which of the episode's drawn frames make the clip, int64 [clips, frames].
         env_return: mean reward a step over the clip's segment, float64 [clips].
+        success: share of the segment's steps in success, float64 [clips].
         rank: where a window stands among the task's, 0 worst, 1 best; NaN of a whole trajectory, float64 [clips].
         level: index in `LEVELS`, or `NO_LEVEL`, int64 [clips].
-        moved: where the object stands on the clip's frames, on average, on the way that experts move it: 0 where its
-            episode began, 1 where experts leave it; 0 throughout where experts move nothing, float64 [clips].
+        gone: where the object is on the clip's frames, on average, seen from where its episode began, metres, float64
+            [clips, 3].
+        moved: the same as a share of the way that experts move it, 1 where they leave it; 0 throughout where experts
+            move nothing, float64 [clips].
         way: how far, and in which direction, experts move the object, metres, float64 [3]; 0 where they move nothing.
         whole: whether the clip is a whole trajectory and not a window, bool [clips].
         behaviour: name of the behaviour, str [clips].
@@ -42,8 +46,10 @@ class ClipSet:
     episode: Int[np.ndarray, " clips"]
     frame: Int[np.ndarray, "clips frames"]
     env_return: Float[np.ndarray, " clips"]
+    success: Float[np.ndarray, " clips"]
     rank: Float[np.ndarray, " clips"]
     level: Int[np.ndarray, " clips"]
+    gone: Float[np.ndarray, "clips 3"]
     moved: Float[np.ndarray, " clips"]
     way: Float[np.ndarray, "3"]
     whole: Bool[np.ndarray, " clips"]
@@ -76,35 +82,64 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int, rank: Rank = "r
     windows = [
         (e, slice(s, s + length)) for e, s in zip(episode, steps[episode, start], strict=True)
     ]
-    window_return = np.array([data.env_reward[window].mean() for window in windows])
-    window_level = np.full(len(episode), NO_LEVEL)
-
     level_of = {name: level for level, name in enumerate(LEVELS)}
     whole = data.of_behaviour(*LEVELS)
     spread = np.linspace(0, n_drawn - 1, n_frames).round().astype(int)
     names = np.array(data.behaviour)
-    worth = window_return
-    if rank == "success":
-        # A rank of return is at most the number of windows, so it decides only between equal success.
-        success = np.array([data.success[window].mean() for window in windows])
-        worth = rankdata(success, "dense") * (len(windows) + 1) + rankdata(window_return)
-    ranks = (rankdata(worth) - 1) / max(len(worth) - 1, 1)
+
+    def mean(of_steps: np.ndarray) -> Float[np.ndarray, " clips"]:
+        return np.concatenate(
+            [[of_steps[window].mean() for window in windows], of_steps[whole].mean(1)]
+        )
+
     of_episode = np.concatenate([episode, whole])
     frame = np.concatenate([start[:, None] + np.arange(n_frames), np.tile(spread, (len(whole), 1))])
-    return ClipSet(
+    alone = ClipSet(
         task_name=data.task_name,
         episode=of_episode,
         frame=frame,
-        moved=moved(data)[of_episode[:, None], steps[of_episode[:, None], frame]].mean(1),
-        way=way_of(data),
-        env_return=np.concatenate([window_return, data.env_reward[whole].mean(1)]),
-        rank=np.concatenate([ranks, np.full(len(whole), np.nan)]),
-        level=np.concatenate([window_level, [level_of[data.behaviour[i]] for i in whole]]).astype(
-            int
+        env_return=mean(data.env_reward),
+        success=mean(data.success),
+        rank=np.full(len(of_episode), np.nan),
+        level=np.array(
+            [NO_LEVEL] * len(episode) + [level_of[data.behaviour[i]] for i in whole], dtype=int
         ),
-        whole=np.concatenate([np.zeros(len(episode), bool), np.ones(len(whole), bool)]),
+        gone=_gone(data)[of_episode[:, None], steps[of_episode[:, None], frame]].mean(1),
+        moved=np.zeros(len(of_episode)),
+        way=way_of(data),
+        whole=np.arange(len(of_episode)) >= len(episode),
         behaviour=np.concatenate([names[episode], names[whole]]),
     )
+    return together([alone], rank)[0]
+
+
+def together(folders: Sequence[ClipSet], rank: Rank = "return") -> list[ClipSet]:
+    """Return the clips of one task from several folders, so that those of one may be compared with another's.
+
+    Windows are ranked among all of them, and `moved` is told by what the experts of any of them do: the replay of an
+    agent has none of its own.
+    """
+    ways = [clips.way for clips in folders if clips.way.any()]
+    way = np.mean(ways, 0) if ways else np.zeros(3)
+    worth = np.concatenate([clips.env_return[~clips.whole] for clips in folders])
+    if rank == "success":
+        # A rank of return is at most the number of windows, so it decides only between equal success.
+        success = np.concatenate([clips.success[~clips.whole] for clips in folders])
+        worth = rankdata(success, "dense") * (len(worth) + 1) + rankdata(worth)
+    ranks = (rankdata(worth) - 1) / max(len(worth) - 1, 1)
+    ends = np.cumsum([np.count_nonzero(~clips.whole) for clips in folders])
+    return [
+        replace(clips, rank=_of_windows(clips, own), moved=moved(clips.gone, way), way=way)
+        for clips, own in zip(folders, np.split(ranks, ends[:-1]), strict=True)
+    ]
+
+
+def _of_windows(
+    clips: ClipSet, ranks: Float[np.ndarray, " windows"]
+) -> Float[np.ndarray, " clips"]:
+    of_all = np.full(len(clips), np.nan)
+    of_all[~clips.whole] = ranks
+    return of_all
 
 
 def way_of(data: Trajectories) -> Float[np.ndarray, "3"]:
@@ -114,10 +149,11 @@ def way_of(data: Trajectories) -> Float[np.ndarray, "3"]:
     return way if np.linalg.norm(way) >= LEAST_WAY_M else np.zeros(3)
 
 
-def moved(data: Trajectories) -> Float[np.ndarray, "episodes steps"]:
+def moved(
+    gone: Float[np.ndarray, "*clips 3"], way: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "*clips"]:
     """Return how far the object has come on the way that experts move it; see `ClipSet.moved`."""
-    way = way_of(data)
-    share: Float[np.ndarray, "episodes steps"] = _gone(data) @ way / max(float(way @ way), 1e-9)
+    share: Float[np.ndarray, "*clips"] = gone @ way / max(float(way @ way), 1e-9)
     return share
 
 

@@ -23,6 +23,7 @@ from vlp_gym.tasks.instruction_file import load_instructions
 from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.batches import TaskPool
+from vlp_gym.training.clips import together
 from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import draw_data_set
@@ -145,17 +146,7 @@ def load_pool(
     Raises:
         CheckpointError: a data folder lacks a task, or a folder of replays has none.
     """
-    names = trained_on(config)
-    of_task = {name: [folder / f"{name}.npz" for folder in data_folders] for name in names}
-    for folder in replays:
-        found = replayed(names, (folder,))
-        if not found:
-            raise CheckpointError(
-                f"{folder} has no replay of a training task; run `python -m agents.replay` with names of split "
-                f"{config.split!r}, such as {names[0]}"
-            )
-        for name in found:
-            of_task[name].append(folder / f"{name}.npz")
+    of_task = _files(config, data_folders, replays)
     # Still frames, too: what a scene shows is told from them, and segments are scored on them.
     looks = (STILL,) if config.jitter.is_still else (STILL, config.jitter)
     if config.workers > 1:
@@ -182,10 +173,32 @@ def load_pool(
             jitter=look,
         )
 
-    pool = [
-        [clips_in(path, look) for look in looks for path in paths] for paths in of_task.values()
-    ]
+    pool = []
+    for paths in of_task.values():
+        tasks = [clips_in(path, look) for look in looks for path in paths]
+        clips = together([task.clips for task in tasks], config.rank)
+        pool.append(
+            [dataclasses.replace(task, clips=each) for task, each in zip(tasks, clips, strict=True)]
+        )
     return pool, digest.hexdigest()
+
+
+def _files(
+    config: TrainConfig, data_folders: tuple[Path, ...], replays: tuple[Path, ...]
+) -> dict[str, list[Path]]:
+    """Return the trajectory files of every task that is trained on."""
+    names = trained_on(config)
+    of_task = {name: [folder / f"{name}.npz" for folder in data_folders] for name in names}
+    for folder in replays:
+        found = replayed(names, (folder,))
+        if not found:
+            raise CheckpointError(
+                f"{folder} has no replay of a training task; run `python -m agents.replay` with names of split "
+                f"{config.split!r}, such as {names[0]}"
+            )
+        for name in found:
+            of_task[name].append(folder / f"{name}.npz")
+    return of_task
 
 
 def _check_same_config(config: TrainConfig) -> None:

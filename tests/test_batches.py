@@ -66,7 +66,8 @@ def test_replays_of_agents_add_windows_to_the_tasks_that_have_them(
     assert not replayed.clips.whole.any()
     # The same segments stand in both folders: they are worth the same, and moved by the same experts' way.
     own = np.flatnonzero((collected.clips.behaviour == "correlated") & ~collected.clips.whole)
-    assert np.array_equal(replayed.clips.rank, collected.clips.rank[own])
+    assert np.array_equal(replayed.clips.rank_of_all, collected.clips.rank_of_all[own])
+    assert replayed.clips.rank[~replayed.clips.whole].max() == 1
     assert np.array_equal(replayed.clips.moved, collected.clips.moved[own])
     assert replayed.clips.moved.any()
     # Levels come from the folder that has some.
@@ -210,8 +211,9 @@ def test_an_agent_without_success_is_ranked_among_those_that_have_some(rank: str
     # Alone, an agent's best is good, and nothing says which way it moved things.
     assert agent.rank[agent.episode == 0].min() > 0.5 and not agent.moved.any()
     _, others, of_agent = together([expert, mixed, agent], rank)
-    best, worst = (of_agent.rank[of_agent.episode == episode] for episode in (0, 1))
-    failed, succeeded = (others.rank[others.episode == episode] for episode in (0, 1))
+    assert np.array_equal(of_agent.rank, agent.rank, equal_nan=True)
+    best, worst = (of_agent.rank_of_all[of_agent.episode == episode] for episode in (0, 1))
+    failed, succeeded = (others.rank_of_all[others.episode == episode] for episode in (0, 1))
     assert failed.max() < worst.min() < succeeded.min()
     assert (best.min() > succeeded.max()) == (rank == "return")
     np.testing.assert_allclose(of_agent.moved[of_agent.frame.min(1) > 1], 0.5, atol=1e-6)
@@ -221,12 +223,39 @@ def test_windows_of_two_folders_are_compared(data: Path, cache: Path, tmp_path: 
     settings = config(data, cache, tmp_path)
     one = clips_at(VLP(settings.model), settings, "DoorOpen", data)
     none = dataclasses.replace(one, features=np.zeros_like(one.features))
-    batch, rng, seen = BatchConfig(tasks=1, windows=6), np.random.default_rng(0), set()
-    for _ in range(40):
-        windows = preference_batch([[one, none]], SENTENCES, batch, rng).clips[0, :6]
-        seen.add(int((windows.flatten(1) == 0).all(1).sum()))
-    # Half of them from each, or all from one.
-    assert seen == {0, 3, 6}
+
+    def of_the_second(mixed: float) -> list[int]:
+        settings, rng = BatchConfig(tasks=1, windows=6, mixed=mixed), np.random.default_rng(0)
+        batches = [preference_batch([[one, none]], SENTENCES, settings, rng) for _ in range(40)]
+        return [int((batch.clips[0, :6].flatten(1) == 0).all(1).sum()) for batch in batches]
+
+    assert set(of_the_second(0.0)) == {0, 6}
+    assert set(of_the_second(0.5)) == {0, 3, 6}
+    assert set(of_the_second(1.0)) == {3}
+
+
+def test_pairs_of_two_folders_are_judged_by_where_they_stand_among_all(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = config(data, cache, tmp_path)
+    one = clips_at(VLP(settings.model), settings, "DoorOpen", data)
+
+    def standing(rank: float, rank_of_all: float, features: np.ndarray) -> TaskClips:
+        flat = 0 * one.clips.rank
+        own = dataclasses.replace(one.clips, rank=flat + rank, rank_of_all=flat + rank_of_all)
+        return dataclasses.replace(one, clips=own, features=features)
+
+    # The best of its folder is among the worst of all, and is the one that is not black.
+    folders = [
+        standing(0.9, 0.1, np.ones_like(one.features)),
+        standing(0.1, 0.9, np.zeros_like(one.features)),
+    ]
+    settings_of_two = BatchConfig(tasks=1, windows=2, mixed=1.0)
+    batch = preference_batch([folders], SENTENCES, settings_of_two, np.random.default_rng(0))
+    first_is_black = not batch.clips[0, 0].any()
+    assert first_is_black == bool(batch.clips[0, 1].any())
+    assert (batch.label[0, 0, 1] < 0.001) == first_is_black
+    assert (batch.label[0, 0, 1] > 0.999) != first_is_black
 
 
 def test_a_sentence_forgets_words_but_none_that_turns_it_round() -> None:

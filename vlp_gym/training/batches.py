@@ -37,6 +37,9 @@ class BatchConfig:
     """Tasks whose clips are compared with each other."""
     windows: int = 6
     """Windows of one task; every pair is a preference. A whole trajectory of every level comes beside them."""
+    mixed: float = 0.5
+    """How often half of a task's windows are of another folder than the rest: what an agent did wrongly is compared
+    with what others did right, which its own replay may never show."""
     match_tasks: int = 32
     """Tasks that are told apart by what they show."""
     match_clips: int = 2
@@ -47,7 +50,8 @@ class BatchConfig:
     """Under the sentence of the task that undoes this one a label is sigmoid(sharpness * difference), of how far the
     object was moved the wrong way."""
     rank_sharpness: float = 12.0
-    """A label is sigmoid(sharpness * difference of rank): sure where returns differ, soft where they nearly tie."""
+    """A label is sigmoid(sharpness * difference of rank), in their folder, or of all if they are of two: sure where
+    returns differ, soft where they nearly tie."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def preference_batch(
     still = all(clips.still for folders in pool for clips in folders) or bool(rng.random() < 0.5)
     pool = _of_look(pool, still)
     drawn = [
-        _draw_clips(folders, config.windows, rng)
+        _draw_clips(folders, config.windows, config.mixed, rng)
         for folders in _draw_tasks(pool, config.tasks, rng)
     ]
     labels = [_labels(each, config.rank_sharpness) for each in drawn]
@@ -181,32 +185,34 @@ def _name(folders: Sequence[TaskClips]) -> str:
 
 
 class _Drawn(NamedTuple):
-    """Clips of one task: windows, then a whole trajectory of every level."""
+    """Clips of one task: windows of one folder or two, then a whole trajectory of every level."""
 
     task_name: str
     clips: Seen
     state: Float[Tensor, "clips frames 6"]
+    folder: Int[np.ndarray, " clips"]
     whole: Bool[np.ndarray, " clips"]
     rank: Float[np.ndarray, " clips"]
+    rank_of_all: Float[np.ndarray, " clips"]
     level: Int[np.ndarray, " clips"]
     moved: Float[np.ndarray, " clips"]
 
 
-def _draw_clips(folders: Sequence[TaskClips], n_windows: int, rng: np.random.Generator) -> _Drawn:
-    # Of two folders, or of one twice: what an agent did wrongly is compared with what others did right, which its own
-    # replay may never show.
-    halves = [_one(folders, rng), _one(folders, rng)]
-    sizes = [n_windows - n_windows // 2, n_windows // 2]
-    if halves[0] is halves[1]:
-        halves, sizes = halves[:1], [n_windows]
+def _draw_clips(
+    folders: Sequence[TaskClips], n_windows: int, mixed: float, rng: np.random.Generator
+) -> _Drawn:
+    halves, sizes = [_one(folders, rng)], [n_windows]
+    if len(folders) > 1 and rng.random() < mixed:
+        others = [folder for folder in folders if folder is not halves[0]]
+        halves, sizes = [*halves, _one(others, rng)], [n_windows - n_windows // 2, n_windows // 2]
+    parts = [
+        (half, rng.choice(np.flatnonzero(~half.clips.whole), size, replace=False))
+        for half, size in zip(halves, sizes, strict=True)
+    ]
     # The replay of an agent has no levels; another folder has.
     levelled = halves[0] if halves[0].clips.whole.any() else _levelled(folders, rng)
     levels = [
         rng.choice(np.flatnonzero(levelled.clips.level == level)) for level in range(len(LEVELS))
-    ]
-    parts = [
-        (half, rng.choice(np.flatnonzero(~half.clips.whole), size, replace=False))
-        for half, size in zip(halves, sizes, strict=True)
     ]
     parts.append((levelled, np.array(levels)))
 
@@ -217,8 +223,10 @@ def _draw_clips(folders: Sequence[TaskClips], n_windows: int, rng: np.random.Gen
         _name(folders),
         torch.cat([task.gather(rows) for task, rows in parts]),
         torch.cat([task.gather_state(rows) for task, rows in parts]),
+        np.repeat(np.arange(len(parts)), [len(rows) for _, rows in parts]),
         joined("whole"),
         joined("rank"),
+        joined("rank_of_all"),
         joined("level"),
         joined("moved"),
     )
@@ -237,8 +245,14 @@ def _levelled(folders: Sequence[TaskClips], rng: np.random.Generator) -> TaskCli
 def _labels(
     drawn: _Drawn, sharpness: float
 ) -> tuple[Float[Tensor, "clips clips"], Float[Tensor, "clips clips"]]:
-    whole, rank, level = drawn.whole, np.nan_to_num(drawn.rank), drawn.level
-    by_rank = 1 / (1 + np.exp(-sharpness * (rank[None, :] - rank[:, None])))
+    whole, folder, level = drawn.whole, drawn.folder, drawn.level
+
+    def gap(rank: Float[np.ndarray, " clips"]) -> Float[np.ndarray, "clips clips"]:
+        return np.nan_to_num(rank[None, :] - rank[:, None])
+
+    # Among the agents' own windows a small difference of return is as sure as a large one among experts'.
+    same = folder[:, None] == folder[None, :]
+    by_rank = 1 / (1 + np.exp(-sharpness * np.where(same, gap(drawn.rank), gap(drawn.rank_of_all))))
     by_level = 0.5 + 0.5 * np.sign(level[None, :] - level[:, None])
     label = np.where(whole[:, None] & whole[None, :], by_level, by_rank)
     weight = np.triu(_same_kind(drawn), k=1)  # every pair once, whichever way round

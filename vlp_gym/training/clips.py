@@ -31,7 +31,9 @@ class ClipSet:
         frame: which of the episode's drawn frames make the clip, int64 [clips, frames].
         env_return: mean reward a step over the clip's segment, float64 [clips].
         success: share of the segment's steps in success, float64 [clips].
-        rank: where a window stands among the task's, 0 worst, 1 best; NaN of a whole trajectory, float64 [clips].
+        rank: where a window stands among those of its folder, 0 worst, 1 best; NaN of a whole trajectory, float64
+            [clips].
+        rank_of_all: the same among those of all folders of the task that are trained on.
         level: index in `LEVELS`, or `NO_LEVEL`, int64 [clips].
         gone: where the object is on the clip's frames, on average, seen from where its episode began, metres, float64
             [clips, 3].
@@ -48,6 +50,7 @@ class ClipSet:
     env_return: Float[np.ndarray, " clips"]
     success: Float[np.ndarray, " clips"]
     rank: Float[np.ndarray, " clips"]
+    rank_of_all: Float[np.ndarray, " clips"]
     level: Int[np.ndarray, " clips"]
     gone: Float[np.ndarray, "clips 3"]
     moved: Float[np.ndarray, " clips"]
@@ -94,13 +97,14 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int, rank: Rank = "r
 
     of_episode = np.concatenate([episode, whole])
     frame = np.concatenate([start[:, None] + np.arange(n_frames), np.tile(spread, (len(whole), 1))])
-    alone = ClipSet(
+    clips = ClipSet(
         task_name=data.task_name,
         episode=of_episode,
         frame=frame,
         env_return=mean(data.env_reward),
         success=mean(data.success),
         rank=np.full(len(of_episode), np.nan),
+        rank_of_all=np.full(len(of_episode), np.nan),
         level=np.array(
             [NO_LEVEL] * len(episode) + [level_of[data.behaviour[i]] for i in whole], dtype=int
         ),
@@ -110,14 +114,15 @@ def clips_of(data: Trajectories, grid: FrameGrid, n_frames: int, rank: Rank = "r
         whole=np.arange(len(of_episode)) >= len(episode),
         behaviour=np.concatenate([names[episode], names[whole]]),
     )
-    return together([alone], rank)[0]
+    (alone,) = together([clips], rank)
+    return replace(alone, rank=alone.rank_of_all)
 
 
 def together(folders: Sequence[ClipSet], rank: Rank = "return") -> list[ClipSet]:
     """Return the clips of one task from several folders, so that those of one may be compared with another's.
 
-    Windows are ranked among all of them, and `moved` is told by what the experts of any of them do: the replay of an
-    agent has none of its own.
+    `rank_of_all` is among the windows of all of them, and `moved` is told by what the experts of any of them do: the
+    replay of an agent has none of its own.
     """
     ways = [clips.way for clips in folders if clips.way.any()]
     way = np.mean(ways, 0) if ways else np.zeros(3)
@@ -129,7 +134,7 @@ def together(folders: Sequence[ClipSet], rank: Rank = "return") -> list[ClipSet]
     ranks = (rankdata(worth) - 1) / max(len(worth) - 1, 1)
     ends = np.cumsum([np.count_nonzero(~clips.whole) for clips in folders])
     return [
-        replace(clips, rank=_of_windows(clips, own), moved=moved(clips.gone, way), way=way)
+        replace(clips, rank_of_all=_of_windows(clips, own), moved=moved(clips.gone, way), way=way)
         for clips, own in zip(folders, np.split(ranks, ends[:-1]), strict=True)
     ]
 

@@ -234,6 +234,11 @@ def test_windows_of_two_folders_are_compared(data: Path, cache: Path, tmp_path: 
     assert set(of_the_second(1.0)) == {3}
 
 
+def test_a_share_of_windows_is_one() -> None:
+    with pytest.raises(ValueError, match="mixed is a share"):
+        BatchConfig(mixed=2.0)
+
+
 def test_pairs_of_two_folders_are_judged_by_where_they_stand_among_all(
     data: Path, cache: Path, tmp_path: Path
 ) -> None:

@@ -53,6 +53,13 @@ class BatchConfig:
     """A label is sigmoid(sharpness * difference of rank), in their folder, or of all if they are of two: sure where
     returns differ, soft where they nearly tie."""
 
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        for name in ("mixed", "word_dropout"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} is a share and must be in [0, 1], got {share}")
+
 
 @dataclass(frozen=True)
 class PreferenceBatch:
@@ -250,7 +257,7 @@ def _labels(
     def gap(rank: Float[np.ndarray, " clips"]) -> Float[np.ndarray, "clips clips"]:
         return np.nan_to_num(rank[None, :] - rank[:, None])
 
-    # Among the agents' own windows a small difference of return is as sure as a large one among experts'.
+    # Among one agent's own windows a small difference of return says as much as a large one among all.
     same = folder[:, None] == folder[None, :]
     by_rank = 1 / (1 + np.exp(-sharpness * np.where(same, gap(drawn.rank), gap(drawn.rank_of_all))))
     by_level = 0.5 + 0.5 * np.sign(level[None, :] - level[:, None])

@@ -255,7 +255,8 @@ def _labels(
     whole, folder, level = drawn.whole, drawn.folder, drawn.level
 
     def gap(rank: Float[np.ndarray, " clips"]) -> Float[np.ndarray, "clips clips"]:
-        return np.nan_to_num(rank[None, :] - rank[:, None])
+        gaps: Float[np.ndarray, "clips clips"] = np.nan_to_num(rank[None, :] - rank[:, None])
+        return gaps
 
     # Among one agent's own windows a small difference of return says as much as a large one among all.
     same = folder[:, None] == folder[None, :]

@@ -89,7 +89,9 @@ class Config:
 
 def measure(config: Config) -> list[Record]:
     """Evaluate the model and write its records, one a task and one for the mean."""
-    collect(CollectConfig(out=config.data, tasks=find_split(config.split).test))
+    names = find_split(config.split).test
+    if not all((config.data / f"{name}.npz").exists() for name in names):
+        collect(CollectConfig(out=config.data, tasks=names))
     started = time.perf_counter()
     result = evaluate(
         EvaluateConfig(
@@ -134,7 +136,14 @@ def measure(config: Config) -> list[Record]:
         Record.now(
             task="mean",
             method=language.replace("_", " "),
-            metrics={"ITP": left.itp, "IVP": left.ivp},
+            metrics={
+                "ITP": left.itp,
+                "most lost in a task": max(
+                    task.languages["unseen"].itp - task.languages[language].itp
+                    for task in result.tasks
+                ),
+                "IVP": left.ivp,
+            },
             seconds=seconds / len(result.mean_languages),
             seed=0,
             scale=f"{config.n_pairs} pairs a sentence; {judged}",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from benchmarks import preference_model
+from benchmarks.schema import read_records
 from tests.tiny_training import (  # noqa: F401  fixtures are found by their names
     GRID,
     SENTENCES,
@@ -232,6 +235,30 @@ def test_evaluation_reads_what_training_wrote(data: Path, cache: Path, tmp_path:
     assert out.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_benchmark_writes_what_the_evaluation_found(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    checkpoint = train(config(data, cache, tmp_path / "run"))
+    found = evaluate(EvaluateConfig(checkpoint, data, cache, "tiny", n_pairs=60, device="cpu"))
+    preference_model.measure(
+        preference_model.Config(
+            checkpoint, data, cache, "tiny", n_pairs=60, device="cpu", results=tmp_path
+        )
+    )
+    models = {each.task: each.metrics for each in read_records("preference_model", tmp_path)}
+    levels = {each.task: each.metrics for each in read_records("levels", tmp_path)}
+    for task in found.tasks:
+        assert models[task.task_name]["ITP"] == task.itp
+        assert levels[task.task_name]["expert over medium"] == task.expert_medium
+    assert models["mean"]["ITP"] == found.mean["itp"]
+    words = {each.method: each.metrics for each in read_records("languages", tmp_path)}
+    lost = [
+        task.languages["unseen"].itp - task.languages["correct_colour"].itp for task in found.tasks
+    ]
+    assert words["correct colour"]["most lost in a task"] == max(lost)
+    assert words["correct colour"]["ITP"] == pytest.approx(words["unseen"]["ITP"] - fmean(lost))
+
+
 def test_the_opposite_sentence_turns_labels_round_or_does_not() -> None:
     own = np.random.default_rng(0).normal(size=(2, 5))
     whole, level = np.array([1, 3, 4]), np.array([-1.0, 0.0, -1.0, 1.0, 1.0])
@@ -332,6 +359,7 @@ def test_two_processes_share_a_training(data: Path, cache: Path, tmp_path: Path)
 SHARED_TRAINING = """
 import pickle, sys
 from pathlib import Path
+from statistics import fmean
 from vlp_gym.tasks.splits import SPLITS, Split
 from tests.tiny_training import TEST, TRAIN
 from vlp_gym.training.trainer import train

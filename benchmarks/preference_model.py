@@ -41,6 +41,7 @@ LEVELS = {
     "windows": "segments of any behaviour",
     "windows_clear": "larger gaps",
     "within_level": "segments within a level",
+    "succeeding": "segments in success, by how long",
     "rank_correlation": "rank correlation",
 }
 """The same of what `levels.json` has: trajectories of two levels alone, and segments by their return."""

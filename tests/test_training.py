@@ -35,8 +35,9 @@ from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import SPLITS, Split
 from vlp_gym.training.batches import TaskPool
 from vlp_gym.training.behaviours import LEVELS
+from vlp_gym.training.clips import clips_of
 from vlp_gym.training.config import Tower
-from vlp_gym.training.evaluation import EvaluateConfig, _turned, evaluate
+from vlp_gym.training.evaluation import EvaluateConfig, _succeeding, _turned, evaluate
 from vlp_gym.training.frames import cached_frames, draw_data_set
 from vlp_gym.training.objective import LossConfig
 from vlp_gym.training.run import TrainingRun, freeze, update_average
@@ -257,6 +258,23 @@ def test_the_benchmark_writes_what_the_evaluation_found(
     ]
     assert words["correct colour"]["most lost in a task"] == max(lost)
     assert words["correct colour"]["ITP"] == pytest.approx(words["unseen"]["ITP"] - fmean(lost))
+
+
+def test_windows_in_success_are_ordered_by_how_long_they_stay_in_it(data: Path) -> None:
+    clips = clips_of(Trajectories.load(data / "DoorClose.npz"), GRID, n_frames=3)
+    rng = np.random.default_rng(0)
+    clips = dataclasses.replace(clips, success=rng.choice([0.0, 0.2, 0.6, 1.0], len(clips)))
+    # What is said of windows that are never in success, and of whole trajectories, does not matter.
+    others = np.where((clips.success == 0) | clips.whole, rng.normal(size=len(clips)), 0)
+
+    def ordered(score: np.ndarray) -> float | None:
+        return _succeeding((score + others)[None], clips, 200, np.random.default_rng(0))
+
+    assert ordered(clips.success) == 1.0
+    assert ordered(-clips.success) == 0.0
+    assert ordered(0 * clips.success) == 0.5
+    alike = dataclasses.replace(clips, success=np.ceil(clips.success))
+    assert _succeeding(clips.success[None], alike, 200, rng) is None
 
 
 def test_the_opposite_sentence_turns_labels_round_or_does_not() -> None:

@@ -29,6 +29,7 @@ from vlp_gym.training.agreement import (
     random_pairs,
 )
 from vlp_gym.training.behaviours import EXPLORING, LEVELS
+from vlp_gym.training.clips import ClipSet
 from vlp_gym.training.evaluation_report import Evaluation, LanguageReport, TaskReport
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import FrameGrid
@@ -116,6 +117,7 @@ def evaluate_task(
         exploring=explored,
         exploring_clear=explored_clear,
         within_level=ordered(env_return, np.concatenate(within))[0],
+        succeeding=_succeeding(own, clips, n_pairs, rng),
         rank_correlation=float(
             np.mean([spearmanr(s[window], env_return[window]).statistic for s in own])
         ),
@@ -134,6 +136,20 @@ def evaluate_task(
         },
     )
     return report, beaten, curves
+
+
+def _succeeding(
+    own: Float[np.ndarray, "sentences clips"],
+    clips: ClipSet,
+    n_pairs: int,
+    rng: np.random.Generator,
+) -> float | None:
+    """Return how windows in success at some step are ordered by how long they are; None where all are equally long."""
+    good = np.flatnonzero(~clips.whole & (clips.success > 0))
+    if len(np.unique(clips.success[good])) < 2:
+        return None
+    pairs = random_pairs(good, n_pairs, rng)
+    return float(np.mean([agreement(score, clips.success, pairs).all_pairs for score in own]))
 
 
 def _foreign_scores(

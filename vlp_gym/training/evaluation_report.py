@@ -32,6 +32,8 @@ class TaskReport:
         exploring: order of segments of exploring behaviour by the env's return.
         exploring_clear: the same, on the half with the larger gap.
         within_level: order of segments of one level by the env's return.
+        succeeding: order of segments that are in success at some step, by how many of their steps are; None where there
+            are no two that differ.
         rank_correlation: Spearman's, of the scores of segments with their return; in [-1, 1].
         opposite: of pairs of different level, those whose label turns round under a sentence of the task that
             undoes this one; None where there is no such task.
@@ -58,6 +60,7 @@ class TaskReport:
     exploring: float
     exploring_clear: float
     within_level: float
+    succeeding: float | None
     rank_correlation: float
     opposite: float | None
     opposite_moved: float | None

@@ -198,7 +198,8 @@ class TrainingRun:
             "fingerprint": self.fingerprint, "steps": self.step, "seed": config.seed,
             "order": config.order,
             "seconds": round(self.seconds, 1), "start": config.start.name if config.start else None,
-            "loss": vars(config.loss), "rank": config.rank, "jitter": vars(config.jitter),
+            "loss": vars(config.loss), "batch": vars(config.batch), "rank": config.rank,
+            "jitter": vars(config.jitter),
             "versions": {name: version(name) for name in MADE_WITH},
         }  # fmt: skip
         if self.base is not None:

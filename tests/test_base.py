@@ -44,6 +44,7 @@ def test_a_training_goes_on_from_a_whole_checkpoint(
     assert further.training["base"] == before.training
     assert further.training["train_tasks"] == list(TRAIN)
     assert further.training["versions"]["vlp-gym"] == vlp_gym.__version__
+    assert further.training["batch"]["windows"] == 3
 
 
 def test_what_goes_on_from_an_older_model_reads_its_match_as_that_does(

@@ -275,6 +275,11 @@ def test_windows_in_success_are_ordered_by_how_long_they_stay_in_it(data: Path) 
     assert ordered(0 * clips.success) == 0.5
     alike = dataclasses.replace(clips, success=np.ceil(clips.success))
     assert _succeeding(clips.success[None], alike, 200, rng) is None
+    nobody = dataclasses.replace(clips, success=0 * clips.success)
+    assert _succeeding(clips.success[None], nobody, 200, rng) is None
+    # One that differs among many may be in none of the pairs.
+    odd = dataclasses.replace(clips, success=np.where(np.arange(len(clips)) == 0, 0.5, 1.0))
+    assert {_succeeding(odd.success[None], odd, 1, rng) for _ in range(200)} == {None, 1.0}
 
 
 def test_the_opposite_sentence_turns_labels_round_or_does_not() -> None:

@@ -144,11 +144,11 @@ def _succeeding(
     n_pairs: int,
     rng: np.random.Generator,
 ) -> float | None:
-    """Return how windows in success at some step are ordered by how long they are; None where all are equally long."""
+    """Return how windows in success at some step are ordered by how long they are; None where no pair differs."""
     good = np.flatnonzero(~clips.whole & (clips.success > 0))
-    if len(np.unique(clips.success[good])) < 2:
+    pairs = random_pairs(good, n_pairs, rng) if len(good) > 1 else np.zeros((0, 2), int)
+    if not np.diff(clips.success[pairs]).any():
         return None
-    pairs = random_pairs(good, n_pairs, rng)
     return float(np.mean([agreement(score, clips.success, pairs).all_pairs for score in own]))
 
 

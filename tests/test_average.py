@@ -47,6 +47,9 @@ def test_the_mean_is_of_every_weight(trainings: list[Path], tmp_path: Path) -> N
         checkpoint.training["train_tasks"]
         == (Checkpoint.from_pretrained(trainings[0]).training["train_tasks"])
     )
+    assert (
+        checkpoint.training["words"] == Checkpoint.from_pretrained(trainings[1]).training["words"]
+    )
     assert "the mean of 2 trainings" in (tmp_path / "mean" / "README.md").read_text()
 
 
@@ -63,6 +66,15 @@ def test_the_mean_of_a_training_and_itself_scores_as_it_does(trainings: list[Pat
         for each in (one, mean)
     ]
     np.testing.assert_allclose(scores[0].detach(), scores[1].detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_mean_knows_no_words_where_one_training_does_not_say_its_own(
+    trainings: list[Path],
+) -> None:
+    one, older = (Checkpoint.from_pretrained(each) for each in trainings)
+    assert {"open", "door"} <= set(one.training["words"])
+    del older.training["words"]
+    assert average([one, older]).training["words"] == []
 
 
 def test_the_bundled_model_goes_by_its_name(tmp_path: Path) -> None:

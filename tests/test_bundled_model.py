@@ -1,5 +1,6 @@
 """What the bundled preference model says of scenes and policies that it was not trained on."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ from vlp_gym.errors import SettingError
 from vlp_gym.labelers.score import ScoreLabeler
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.scorers import load_scorer
-from vlp_gym.scorers.vlp import OPEN_MARGIN
+from vlp_gym.scorers.vlp import OPEN_MARGIN, VLPScorer
+from vlp_gym.tasks.instructions import instructions
+from vlp_gym.tasks.metaworld import TASKS
+from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.collect import collect_task
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import FrameGrid
@@ -104,3 +108,28 @@ def test_labels_are_of_one_scene_and_ask_for_no_match_unless_told_to() -> None:
 def test_a_margin_that_is_no_number_is_refused() -> None:
     with pytest.raises(SettingError, match="match_margin is a finite number"):
         load_scorer("vlp", match_margin=float("nan"))
+
+
+def test_words_that_training_did_not_have_are_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scorer = VLPScorer.load(device="cpu")
+    with caplog.at_level(logging.WARNING):
+        for sentence in (
+            "open the window",
+            "press the RED button",
+            "let air in through the window",
+        ):
+            for _ in range(2):
+                scorer.check(Task(sentence))
+    assert [record.getMessage().split(", and may read")[0] for record in caplog.records] == [
+        "the preference model was not trained with 'let', 'air'"
+    ]
+
+
+def test_the_default_sentence_of_every_task_is_in_known_words() -> None:
+    scorer = VLPScorer.load(device="cpu")
+    assert not [name for name in TASKS if scorer.unknown_words(instructions(name)[0])]
+    trained = find_split("paper").train
+    assert not any(scorer.unknown_words(each) for name in trained for each in instructions(name))
+    assert scorer.unknown_words("mach bitte die Schublade zu")[:2] == ["mach", "bitte"]

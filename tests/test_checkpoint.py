@@ -81,6 +81,11 @@ def test_what_is_no_english_sentence_is_refused(tmp_path: Path, sentence: str) -
         scorer(some_clips(1), Task(sentence))
 
 
+def test_a_checkpoint_that_does_not_say_its_words_knows_of_no_unknown_ones(tmp_path: Path) -> None:
+    scorer = load_scorer("vlp", tiny_checkpoint(tmp_path / "c"), device="cpu")
+    assert scorer.unknown_words("obfuscate the door") == []
+
+
 def test_a_model_from_before_there_was_an_aim_has_none(tmp_path: Path) -> None:
     saved = Checkpoint.from_pretrained(tiny_checkpoint(tmp_path, aim=False)).model
     path = tmp_path / "config.json"

@@ -127,6 +127,7 @@ def test_a_script_that_renders_and_closes_nothing_ends_quietly() -> None:
         ({"labeler": "oracle", "preset": "fats"}, UnknownNameError, "did you mean 'fast'"),
         ({"labeler": "oracle", "instruction": " "}, InstructionError, "say what the robot"),
         ({"labeler": "oracle", "instruction": "go " * 999}, InstructionError, "shorter"),
+        ({"instruction": "incomprehensibly " * 40}, InstructionError, "tokens, this model reads"),
         (
             {"labeler": "oracle", "feedback": {"segmentlength": 9}},
             UnknownNameError,

@@ -1,6 +1,7 @@
 """The preference model as a scorer."""
 
 import copy
+import logging
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,10 @@ from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import Words
 from vlp_gym.scorers.pixels import check_clips
-from vlp_gym.tasks.instructions import check_instruction
+from vlp_gym.tasks.instructions import COLOURS, check_instruction, words_of
 from vlp_gym.types import Task
+
+logger = logging.getLogger(__name__)
 
 OPEN_MARGIN = 3.0
 """`VLPConfig.match_margin` with which nearly every clip counts as one that is about its sentence."""
@@ -86,6 +89,26 @@ class VLPScorer:
         return VLPScorer(self._checkpoint, OPEN_MARGIN)
 
     @torch.inference_mode()
+    def check(self, task: Task) -> None:
+        """Refuse a sentence that the model cannot read, and warn of words in it that training did not have.
+
+        Raises:
+            InstructionError: as when clips are scored.
+        """
+        self._read(task.instruction)
+
+    def unknown_words(self, sentence: str) -> list[str]:
+        """Return the words of a sentence that were in none of training, colours aside.
+
+        The model reads such words by what its encoder knew of them before, and may take them for their opposites. Of a
+        checkpoint that does not say what it was trained on, none.
+        """
+        known = self._checkpoint.training.get("words", ())
+        if not known:
+            return []
+        return [word for word in words_of(sentence) if word not in COLOURS.union(known)]
+
+    @torch.inference_mode()
     def __call__(
         self, clips: UInt8[np.ndarray, "clips frames height width 3"], task: Task
     ) -> Float[np.ndarray, "clips 1"]:
@@ -120,6 +143,13 @@ class VLPScorer:
                 self._device
             )
             self._words[sentence] = self._model.read_words(tokens)
+            if unknown := self.unknown_words(sentence):
+                logger.warning(
+                    "the preference model was not trained with %s, and may read %r as the opposite: say it in words "
+                    "that it knows (`vlp instructions TASK`), or look at labels before you trust them (`vlp label`)",
+                    ", ".join(repr(word) for word in dict.fromkeys(unknown)),
+                    sentence,
+                )
         return self._words[sentence]
 
     def _check(self, clips: UInt8[np.ndarray, "clips frames height width 3"]) -> None:

@@ -24,6 +24,8 @@ COLOURED = 4
 """Verb structures that the sets with colours are made of."""
 WRONG_COLOURS = ("purple", "yellow", "pink")
 """Colours that no object of Meta-World is called by."""
+COLOURS = frozenset(wording.colour for wording in WORDINGS.values()) | set(WRONG_COLOURS)
+"""Words that training sentences do without, and that turn hardly a label."""
 
 
 def instructions(task_name: str, language: str = "seen") -> tuple[str, ...]:
@@ -87,6 +89,15 @@ def _by_state(name: str) -> list[str]:
 @functools.cache
 def _trained_on() -> frozenset[str]:
     return frozenset(sentence for name in TASKS for sentence in instructions(name))
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Return the words of a sentence in lower case, in order.
+
+    >>> words_of("Close the robot's pull-out drawer!")
+    ('close', 'the', "robot's", 'pull', 'out', 'drawer')
+    """
+    return tuple(re.findall(r"[^\W\d_]+(?:'[^\W\d_]+)*", text.lower()))
 
 
 def baseline_of(task_name: str) -> str:

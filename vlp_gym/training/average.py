@@ -13,7 +13,7 @@ import tyro
 from vlp_gym.errors import CheckpointError, SettingError
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.vlp import VLP
-from vlp_gym.training.run import with_tasks_of
+from vlp_gym.training.run import shown_in
 
 SAME = ("split", "start", "seed")
 """What trainings have in common whose mean is a model: test tasks, and the weights that they began with."""
@@ -111,7 +111,7 @@ def _training(trainings: Sequence[dict[str, Any]]) -> dict[str, Any]:
     text = json.dumps(list(trainings), sort_keys=True)
     return {
         **{name: _beginning(trainings[0]).get(name) for name in SAME},
-        **with_tasks_of(trainings),  # the mean was shown what any of them was
+        **shown_in(trainings),  # the mean was shown what any of them was
         "fingerprint": hashlib.blake2b(text.encode(), digest_size=16).hexdigest(),
         "steps": sum(each.get("steps", 0) for each in trainings),
         "seconds": round(sum(each.get("seconds", 0.0) for each in trainings), 1),

@@ -19,6 +19,7 @@ from torch import nn
 from vlp_gym.atomic import atomic_path, atomic_write_text
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.vlp import VLP
+from vlp_gym.tasks.instructions import words_of
 from vlp_gym.tasks.splits import find_split
 from vlp_gym.training.batches import Sentences, TaskPool, match_batch, preference_batch
 from vlp_gym.training.config import Tower, TrainConfig
@@ -30,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 MADE_WITH = ("vlp-gym", "torch", "metaworld", "mujoco")
 """Packages whose versions a checkpoint names."""
-TASK_LISTS = ("train_tasks", "undoing", "replays")
-"""What a checkpoint says of the tasks that it was shown."""
+SHOWN = ("train_tasks", "undoing", "replays", "words")
+"""What a checkpoint says of the tasks and words that it was shown."""
 
 
 class TrainingRun:
@@ -188,13 +189,19 @@ class TrainingRun:
             self.rng.bit_generator.state = json.loads(mine["numpy"])
         logger.info("going on from batch %d of %d", self.step, self.config.steps)
 
+    @property
+    def words(self) -> list[str]:
+        """The words of the training sentences, in alphabetical order."""
+        said = (sentence for sentences in self.sentences.values() for sentence in sentences)
+        return sorted({word for sentence in said for word in words_of(sentence)})
+
     def export(self, name: str) -> Path:
         """Write the averaged model as a checkpoint and return its folder, `out / name`."""
         config, split = self.config, find_split(self.config.split)
         training = {
             "split": config.split, "train_tasks": list(split.train),
             "undoing": list(split.undoing) if config.undoing else [],
-            "replays": replayed(split.train, config.replays),
+            "replays": replayed(split.train, config.replays), "words": self.words,
             "fingerprint": self.fingerprint, "steps": self.step, "seed": config.seed,
             "order": config.order,
             "seconds": round(self.seconds, 1), "start": config.start.name if config.start else None,
@@ -203,7 +210,7 @@ class TrainingRun:
             "versions": {name: version(name) for name in MADE_WITH},
         }  # fmt: skip
         if self.base is not None:
-            training |= {"base": dict(self.base), **with_tasks_of([self.base, training])}
+            training |= {"base": dict(self.base), **shown_in([self.base, training])}
         folder = config.out / name
         if self.accelerator.is_main_process:
             model = self.averaged.eval()
@@ -217,12 +224,19 @@ def replayed(names: Sequence[str], folders: Sequence[Path]) -> list[str]:
     return [name for name in names if any((each / f"{name}.npz").exists() for each in folders)]
 
 
-def with_tasks_of(trainings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return the lists of tasks that a checkpoint names, of all trainings that it has gone through."""
-    return {
-        name: list(dict.fromkeys(task for each in trainings for task in each.get(name, ())))
-        for name in TASK_LISTS
+def shown_in(trainings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return what a checkpoint says that it was shown in all trainings that it has gone through.
+
+    Of words none, if one of the trainings, of an older version, does not say its own: a part of them would make the
+    others unknown.
+    """
+    shown = {
+        name: list(dict.fromkeys(each for training in trainings for each in training.get(name, ())))
+        for name in SHOWN
     }
+    if not all(training.get("words") for training in trainings):
+        shown["words"] = []
+    return shown
 
 
 def _schedule(step: int, config: TrainConfig) -> float:

@@ -2,11 +2,13 @@
 
 `python -m benchmarks.replay_agreement` trains SAC on the simulator's reward of the five test tasks (`agents.replay`;
 what is on disk is kept), cuts pairs of 50 steps from its replay at several ages, and writes
-`results/replay_agreement.json`.
+`results/replay_agreement.json`. With `--tasks` and `--ages` it does a part: what the JSON has at the same scale stays,
+and an age at which all tasks were measured has a mean.
 """
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -15,7 +17,7 @@ import tyro
 
 from agents import replay
 from agents.sac import SacConfig
-from benchmarks.schema import RESULTS, Record, write_records
+from benchmarks.schema import RESULTS, Record, with_earlier, write_records
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.feedback.queries import uniform_queries
 from vlp_gym.labelers.score import ScoreLabeler
@@ -43,11 +45,28 @@ class Config:
     checkpoint: str | None = None
     """A preference model of your own; None: the bundled one."""
     split: str = "paper"
+    tasks: tuple[str, ...] = ()
+    """Of the test tasks of the split; empty: all of them."""
     seed: int = 0
     out: Path | None = None
     """Folder of the replays; None: data/replay-SEED."""
     device: str = "auto"
     results: Path = RESULTS
+
+    def __post_init__(self) -> None:
+        """Refuse tasks that the model was trained on."""
+        test = find_split(self.split).test
+        if not set(self.tasks) <= set(test):
+            raise ValueError(f"tasks must be of {', '.join(test)}; got {', '.join(self.tasks)}")
+
+    @property
+    def scale(self) -> str:
+        """What agents and pairs are measured."""
+        return (
+            f"{self.n_pairs} pairs of {self.segment_length} steps, held-out sentences; "
+            f"SAC {self.sac.depth} x {self.sac.width}, batch {self.sac.batch_size}, "
+            f"critics {'normalised' if self.sac.critic_norm else 'as they come'}"
+        )
 
 
 def agreement_at(age: int, data: Trajectories, config: Config) -> dict[str, float]:
@@ -84,8 +103,9 @@ def agreement_at(age: int, data: Trajectories, config: Config) -> dict[str, floa
 
 
 def measure(config: Config) -> list[Record]:
-    """Measure all tasks at all ages and write one record of each, and of the mean."""
-    names = find_split(config.split).test
+    """Measure tasks at all ages and write one record of each, and of the mean where there are all tasks."""
+    everyone = find_split(config.split).test
+    names = config.tasks or everyone
     agents = replay.Config(
         names,
         steps=config.ages[-1],
@@ -95,42 +115,50 @@ def measure(config: Config) -> list[Record]:
         out=config.out,
     )
     folder = replay.main(agents)
-    records = []
+    found = []
     for name in names:
         data = Trajectories.load(folder / f"{name}.npz")
         for age in config.ages:
             started = time.perf_counter()
             figures = agreement_at(age, data, config)
-            records.append(_record(name, age, figures, time.perf_counter() - started, config))
             print(name, age, figures)
-    for age in config.ages:
-        same = [record for record in records if record.method == _method(age)]
-        mean = {key: fmean(record.metrics[key] for record in same) for key in (ALL, CLEAR)}
-        records.append(_record("mean", age, mean, sum(r.seconds for r in same), config))
+            found.append(
+                Record.now(
+                    task=name,
+                    method=f"SAC, {age:,} steps",
+                    metrics=figures,
+                    seconds=time.perf_counter() - started,
+                    seed=config.seed,
+                    scale=config.scale,
+                )
+            )
+    known = [
+        each
+        for each in with_earlier("replay_agreement", found, config.results)
+        if each.scale == config.scale and each.task in everyone
+    ]
+    # Of numbers with commas the longer is the larger.
+    known.sort(key=lambda each: (everyone.index(each.task), len(each.method), each.method))
+    records = [*known, *means_of(known, len(everyone))]
     write_records("replay_agreement", records, config.results)
     return records
 
 
-def _method(age: int) -> str:
-    return f"SAC, {age:,} steps"
-
-
-def _record(
-    task: str, age: int, metrics: dict[str, float], seconds: float, config: Config
-) -> Record:
-    scale = (
-        f"{config.n_pairs} pairs of {config.segment_length} steps, held-out sentences; "
-        f"SAC {config.sac.depth} x {config.sac.width}, batch {config.sac.batch_size}, "
-        f"critics {'normalised' if config.sac.critic_norm else 'as they come'}"
-    )
-    return Record.now(
-        task=task,
-        method=_method(age),
-        metrics=metrics,
-        seconds=seconds,
-        seed=config.seed,
-        scale=scale,
-    )
+def means_of(records: Sequence[Record], n_tasks: int) -> list[Record]:
+    """Return the mean at every age at which `n_tasks` were measured."""
+    by_age: dict[str, list[Record]] = {}
+    for record in records:
+        by_age.setdefault(record.method, []).append(record)
+    return [
+        replace(
+            same[-1],
+            task="mean",
+            metrics={key: fmean(each.metrics[key] for each in same) for key in (ALL, CLEAR)},
+            seconds=sum(each.seconds for each in same),
+        )
+        for same in by_age.values()
+        if len(same) == n_tasks
+    ]
 
 
 if __name__ == "__main__":

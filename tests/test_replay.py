@@ -10,6 +10,7 @@ import pytest
 from agents import replay
 from agents.sac import SacConfig
 from benchmarks import replay_agreement
+from benchmarks.schema import write_records
 from vlp_gym.data.replay import Replay
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.feedback.config import FeedbackConfig
@@ -102,6 +103,31 @@ def test_labels_of_replays_are_compared_with_the_return_at_every_age(
     ]
     assert all(0 <= share <= 1 for r in records for share in r["metrics"].values())
     assert records[0]["metrics"] == records[2]["metrics"]
+
+
+def test_ages_and_tasks_may_be_measured_in_parts(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SPLITS, "tiny", Split(("DoorOpen",), ("DoorClose", "WindowOpen")))
+    config = replay_agreement.Config(
+        (120,), n_pairs=16, segment_length=20, max_episode_steps=60, split="tiny", out=folder,
+        device="cpu", tasks=("DoorClose",), results=tmp_path,
+    )  # fmt: skip
+    alone = replay_agreement.measure(config)
+    assert [(r.task, r.method) for r in alone] == [("DoorClose", "SAC, 120 steps")]
+    of_the_other = dataclasses.replace(
+        alone[0], task="WindowOpen", metrics={"vs return": 1, "larger gaps": 0}
+    )
+    old = dataclasses.replace(of_the_other, method="SAC, 60 steps", scale="of before")
+    write_records("replay_agreement", [old, of_the_other], tmp_path)
+    both = replay_agreement.measure(config)
+    assert [r.task for r in both] == ["DoorClose", "WindowOpen", "mean"]
+    assert both[-1].metrics == {
+        "vs return": (alone[0].metrics["vs return"] + 1) / 2,
+        "larger gaps": alone[0].metrics["larger gaps"] / 2,
+    }
+    with pytest.raises(ValueError, match="tasks must be of DoorClose, WindowOpen; got DoorOpen"):
+        dataclasses.replace(config, tasks=("DoorOpen",))
 
 
 def test_an_agent_is_not_older_than_its_replay(folder: Path) -> None:

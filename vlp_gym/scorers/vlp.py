@@ -103,10 +103,11 @@ class VLPScorer:
         The model reads such words by what its encoder knew of them before, and may take them for their opposites. Of a
         checkpoint that does not say what it was trained on, none.
         """
-        known = self._checkpoint.training.get("words", ())
-        if not known:
+        trained = self._checkpoint.training.get("words", ())
+        if not trained:
             return []
-        return [word for word in words_of(sentence) if word not in COLOURS.union(known)]
+        known = COLOURS.union(trained)
+        return [word for word in dict.fromkeys(words_of(sentence)) if word not in known]
 
     @torch.inference_mode()
     def __call__(
@@ -147,7 +148,7 @@ class VLPScorer:
                 logger.warning(
                     "the preference model was not trained with %s, and may read %r as the opposite: say it in words "
                     "that it knows (`vlp instructions TASK`), or look at labels before you trust them (`vlp label`)",
-                    ", ".join(repr(word) for word in dict.fromkeys(unknown)),
+                    ", ".join(map(repr, unknown)),
                     sentence,
                 )
         return self._words[sentence]

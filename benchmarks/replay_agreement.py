@@ -66,6 +66,7 @@ class Config:
             f"{self.n_pairs} pairs of {self.segment_length} steps, held-out sentences; "
             f"SAC {self.sac.depth} x {self.sac.width}, batch {self.sac.batch_size}, "
             f"critics {'normalised' if self.sac.critic_norm else 'as they come'}"
+            + (f"; labels of {self.checkpoint}" if self.checkpoint else "")
         )
 
 
@@ -145,10 +146,10 @@ def measure(config: Config) -> list[Record]:
 
 
 def means_of(records: Sequence[Record], n_tasks: int) -> list[Record]:
-    """Return the mean at every age at which `n_tasks` were measured."""
-    by_age: dict[str, list[Record]] = {}
+    """Return the mean of every seed at every age at which `n_tasks` were measured."""
+    by_age: dict[tuple[str, int | None], list[Record]] = {}
     for record in records:
-        by_age.setdefault(record.method, []).append(record)
+        by_age.setdefault((record.method, record.seed), []).append(record)
     return [
         replace(
             same[-1],

@@ -126,6 +126,9 @@ def test_ages_and_tasks_may_be_measured_in_parts(
         "vs return": (alone[0].metrics["vs return"] + 1) / 2,
         "larger gaps": alone[0].metrics["larger gaps"] / 2,
     }
+    another = [dataclasses.replace(each, seed=1) for each in both[:2]]
+    assert len(replay_agreement.means_of([*both[:2], *another], 2)) == 2
+    assert dataclasses.replace(config, checkpoint="runs/mine").scale != config.scale
     with pytest.raises(ValueError, match="tasks must be of DoorClose, WindowOpen; got DoorOpen"):
         dataclasses.replace(config, tasks=("DoorOpen",))
 

@@ -4,8 +4,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from agents.curves import draw_curves
 from agents.evaluation import Evaluation
 from agents.run import write_csv
@@ -40,9 +38,8 @@ class Journal:
 def feedback_so_far(loop: FeedbackLoop) -> dict[str, Any]:
     """Return queries asked, how often labels agree with the simulator's return, and fits."""
     table = loop.table
-    label = table.column("label")
-    gap = table.column("second_return") - table.column("first_return")
-    told = np.isfinite(label) & (label != 0.5) & (gap != 0)
-    agreement = ((label > 0.5) == (gap > 0))[told]
-    accuracy = float(agreement.mean()) if told.any() else None
-    return {"queries": len(table), "label_accuracy": accuracy, "reward_fits": loop.version}
+    return {
+        "queries": len(table),
+        "label_accuracy": table.accuracy,
+        "reward_fits": loop.version,
+    }

@@ -1,8 +1,8 @@
 """PEBBLE with SAC: learns a reward from preferences between segments, and a policy from that reward.
 
-`python -m agents.pebble --help` lists every option; without options it runs the demo. PEBBLE is Lee
-et al., 2021; SAC is Stable-Baselines3's, untouched. `BPref` below is the code of PEBBLE's authors,
-rll-research/BPref.
+`python -m agents.pebble --help` lists every option; without options it runs the demo. PEBBLE is Lee et al., 2021; the
+agent is Stable-Baselines3's SAC, with a policy and exploration noise of ours (`agents.sac`). `BPref` below is the
+code of PEBBLE's authors, rll-research/BPref.
 """
 
 import time

@@ -317,7 +317,9 @@ def record_of(config: Config, each: Training, result: dict[str, Any]) -> Record:
     place = FIVE.index(each.task)
     if each.judge is not None and each.method != "iql":
         pairs = label_table(config, each.task, each.judge)
-        metrics["label accuracy"] = accuracy_of(pairs)
+        told = LabelTable.load(pairs).accuracy
+        if told is not None:
+            metrics["label accuracy"] = told
         metrics["expert and medium"] = share_of(
             pairs, trajectories(config, each.task), {"expert", "medium"}
         )
@@ -365,15 +367,6 @@ def scale_of(config: Config) -> str:
 def provenance(result: dict[str, Any]) -> dict[str, Any]:
     """Return where a result is from."""
     return {name: result[name] for name in ("commit", "machine", "versions")}
-
-
-def accuracy_of(path: Path) -> float:
-    """Return the share of labels that prefer the segment of higher return, ties left out."""
-    table = LabelTable.load(path)
-    said = table.column("label")
-    gap = table.column("second_return") - table.column("first_return")
-    told = np.isfinite(said) & (said != 0.5) & (gap != 0)
-    return float(((said > 0.5) == (gap > 0))[told].mean())
 
 
 def share_of(path: Path, data: Path, behaviours: set[str]) -> float:

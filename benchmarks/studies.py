@@ -68,7 +68,8 @@ class Variant:
 
 PLAIN = VLPConfig(aim=False, match_margin=2.0, match_sharpness=1.0, match_floor=0.0)
 """Without our comparison of where things are and where they are wanted, and with the gentle match of before."""
-PLAIN_LOSS = LossConfig(undo=0.0, aim=0.0)
+PLAIN_LOSS = LossConfig(ivp=0.25, undo=0.0, aim=0.0)
+"""The weights of the bundled model's trainings; half of the paper's for IVP."""
 PUBLISHED = replace(PLAIN, match_width=0)
 """Without our match of what is shown and meant either, which would hide what the weight of IVP does."""
 
@@ -106,7 +107,9 @@ STUDIES: dict[str, dict[str, Variant]] = {
     "parts": {
         "all": BASE,
         "three levels only": Variant("levels", data="levels"),
-        "no match": replace(_loss(0.1, 0.5, 0.974, 0.917), paper={}),
+        "no match": Variant(
+            "no-match", {"loss": replace(PLAIN_LOSS, match=0.0), "model": PUBLISHED}
+        ),
         "no places of gripper and object": Variant(
             "no-state", {"loss": replace(PLAIN_LOSS, state=0.0)}
         ),
@@ -117,7 +120,7 @@ STUDIES: dict[str, dict[str, Variant]] = {
         "and those that undo": Variant("undoing", {"undoing": True}),
         "and their aim": Variant("aim", {"undoing": True, **AIMING}),
         "and both sentences of every clip": Variant(
-            "aim-undo", {"undoing": True, **AIMING, "loss": LossConfig(undo=0.5, aim=0.5)}
+            "aim-undo", {"undoing": True, **AIMING, "loss": replace(PLAIN_LOSS, undo=0.5, aim=0.5)}
         ),
     },
     "frames": {

@@ -48,18 +48,27 @@ def test_the_papers_window_open_is_one_point_above_the_constant_answer() -> None
 
 
 def test_a_constant_answer_is_balanced_at_one_half() -> None:
-    truth = np.arange(10.0)
-    pairs = pairs_across(np.arange(5), np.arange(5, 10), 90, np.random.default_rng(0))
-    pairs = np.concatenate([pairs, pairs[:10, ::-1]])
-    always_second = label_quality(
-        np.tile([0.0, 1.0], 5)[[0, 0, 0, 0, 0, 1, 1, 1, 1, 1]], truth, pairs
-    )
-    assert always_second.accuracy == 1.0
-    never_second = label_quality(np.zeros(10), truth, pairs)
-    assert never_second.balanced == 0.5 and never_second.phi == 0.0
-    assert never_second.accuracy == pytest.approx(0.1) and never_second.constant == pytest.approx(
-        0.9
-    )
+    truth = np.array([*np.arange(5.0), *np.arange(5.0, 10.0), *np.arange(5.0)])
+    low, high, as_low = np.arange(5), np.arange(5, 10), np.arange(10, 15)
+    rng = np.random.default_rng(0)
+    rising, falling = pairs_across(low, high, 90, rng), pairs_across(high, as_low, 10, rng)
+    pairs = np.concatenate([rising, falling])
+    always_second = label_quality(np.repeat([0.0, 1.0, 2.0], 5), truth, pairs)
+    assert always_second.accuracy == pytest.approx(0.9) == always_second.constant
+    assert always_second.balanced == 0.5 and always_second.phi == 0.0
+
+
+def test_where_one_answer_is_always_right_nothing_is_balanced() -> None:
+    rising = np.array([[0, 1], [1, 2]])
+    quality = label_quality(np.arange(3.0), np.arange(3.0), rising)
+    assert quality.accuracy == quality.constant == 1.0
+    assert quality.balanced is None and quality.phi == 0.0
+
+
+def test_a_score_that_says_nothing_is_half_right_whatever_stands_first() -> None:
+    truth, pairs = np.arange(10.0), np.array([[0, 1], [2, 3], [4, 5], [7, 6]])
+    quality = label_quality(np.zeros(10), truth, pairs)
+    assert quality.accuracy == quality.balanced == 0.5 and quality.phi == 0.0
 
 
 def test_scores_that_are_log_odds_are_calibrated() -> None:

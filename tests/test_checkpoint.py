@@ -11,7 +11,7 @@ import torch
 from tests.tiny_vlp import SIZE_PX, tiny_checkpoint, tiny_model
 from vlp_gym.errors import CheckpointError, InstructionError
 from vlp_gym.models.card import model_card
-from vlp_gym.models.checkpoint import BUNDLED, Checkpoint
+from vlp_gym.models.checkpoint import BUNDLED, CAMERAS, PRESETS, Checkpoint
 from vlp_gym.scorers import load_scorer
 from vlp_gym.types import Task
 
@@ -120,10 +120,23 @@ def test_weights_without_their_file_are_refused(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"format": 99}, "newer"),
+        ({"format": "2"}, "format '2', expected a whole number"),
+        ({"format": 0}, "format 0, expected a whole number"),
+        ({"training": None}, "training must be a JSON object"),
+        ({"model": None}, "model must be a JSON object"),
+        ({"view": ["corner4", SIZE_PX]}, "view must be a JSON object"),
+        ({"frame_stride": -3}, "frame_stride must be a whole number of 1 or more, got -3"),
+        ({"frame_stride": 0}, "got 0"),
+        ({"frame_stride": 16.5}, "got 16.5"),
         ({"kind": "gpt"}, "not the config of a VLP"),
         ({"model": {"width": "wide", "colour": 3}}, "does not describe"),
         ({"model": {"match_floor": 2.0}}, "does not describe"),
+        ({"model": {"heads": 5}}, "width 96 must be a multiple of heads, 5"),
+        ({"model": {"stages": [99]}}, "does not describe"),
+        ({"model": {"clip": "ViT-B-16-SigLIP"}}, "not CLIP's own"),
         ({"view": {"camera": "corner4", "size_px": 64}}, "64 px"),
+        ({"view": {"camera": "corner9", "size_px": SIZE_PX}}, "did you mean 'corner"),
+        ({"view": {"camera": "corner", "size_px": SIZE_PX, "preset": "slow"}}, "unknown drawing"),
     ],
 )
 def test_a_foreign_config_is_refused(
@@ -134,6 +147,26 @@ def test_a_foreign_config_is_refused(
     (folder / "config.json").write_text(json.dumps({**config, **change}))
     with pytest.raises(CheckpointError, match=message):
         Checkpoint.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("part", ["model", "view", "frame_stride"])
+def test_a_config_without_one_of_its_parts_is_refused(tmp_path: Path, part: str) -> None:
+    path = tiny_checkpoint(tmp_path) / "config.json"
+    about = json.loads(path.read_text())
+    del about[part]
+    path.write_text(json.dumps(about))
+    with pytest.raises(CheckpointError, match=f"does not say its '{part}'"):
+        Checkpoint.from_pretrained(tmp_path)
+
+
+def test_a_checkpoint_may_name_the_cameras_and_presets_that_there_are() -> None:
+    from vlp_gym.scenes.metaworld import make_sawyer
+    from vlp_gym.scenes.renderer import FREE
+    from vlp_gym.scenes.renderer import PRESETS as DRAWN
+
+    model = make_sawyer("Reach").model
+    assert {*CAMERAS} == {model.camera(i).name for i in range(model.ncam)} | {FREE}
+    assert {*PRESETS} == {*DRAWN}
 
 
 def test_a_config_that_is_no_json_is_refused(tmp_path: Path) -> None:

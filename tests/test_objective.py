@@ -1,5 +1,6 @@
 """What the objective teaches which part of a preference model."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,43 @@ def test_what_learns_tells_tasks_apart_with_a_slope(
         batch = preference_batch(pool, SENTENCES, settings.batch, np.random.default_rng(0))
         losses.append(Objective(model, LossConfig(strangers=1)).eval()(batch, None)[1])
     assert losses[0] == losses[1]
+
+
+def test_the_total_is_the_papers(data: Path, cache: Path, tmp_path: Path) -> None:
+    """Of two clips of each task: ITP + lambda 1 ILP + lambda 2 IVP of either clip (VLP section 3.3)."""
+    settings = config(data, cache, tmp_path, model=tiny_config(match_width=0))
+    torch.manual_seed(0)
+    model = VLP(settings.model)
+    pool, _ = load_pool(model, settings, settings.data)
+    batch = preference_batch(pool, SENTENCES, settings.batch, np.random.default_rng(0))
+    pair = dataclasses.replace(
+        batch,
+        clips=batch.clips[:, :2],
+        state=batch.state[:, :2],
+        label=batch.label[:, :2, :2],
+        weight=torch.tensor([[0.0, 1.0], [0.0, 0.0]]).expand(len(batch.sentences), 2, 2),
+        undone_label=batch.undone_label[:, :2, :2],
+        undone_weight=batch.undone_weight[:, :2, :2],
+    )
+    weights = LossConfig(ilp=0.1, ivp=0.5, strangers=1, state=0.0)
+    total, _ = Objective(model, weights).eval()(pair, None)
+
+    def score(task: int, clip: int, sentence: int) -> torch.Tensor:
+        seen = model.see(pair.clips[task, clip : clip + 1])
+        words = model.read_words(model.encoders.tokenize(pair.sentences[sentence])[None])
+        return model.worth(model.progress(model.read_video(seen), words))[0]
+
+    model.eval()
+    n_tasks, expected = len(pair.sentences), torch.zeros(())
+    for own in range(n_tasks):
+        other = (own + 1) % n_tasks
+        mine, theirs = ([score(task, clip, own) for clip in range(2)] for task in (own, other))
+        prefer_second = torch.sigmoid(mine[1] - mine[0])
+        label = pair.label[own, 0, 1]
+        itp = -(label * prefer_second.log() + (1 - label) * (1 - prefer_second).log())
+        neither = torch.sigmoid(theirs[1] - theirs[0])
+        ilp = -0.5 * (neither.log() + (1 - neither).log())
+        # A clip of the other task, drawn alike for each of the two: the mean over the stranger's clips.
+        ivp = [-torch.sigmoid(one - torch.stack(theirs)).log().mean() for one in mine]
+        expected = expected + itp + 0.1 * ilp + 0.5 * (ivp[0] + ivp[1])
+    torch.testing.assert_close(total, expected / n_tasks, rtol=1e-4, atol=1e-5)

@@ -196,7 +196,7 @@ def test_the_preference_model_labels_an_env_that_draws_itself(
         asked.append((name, checkpoint, device))
         return FakeScorer()
 
-    monkeypatch.setattr("vlp_gym.scorers.load_scorer", load_scorer)
+    monkeypatch.setattr("vlp_gym.wrappers.parts.load_scorer", load_scorer)
     env = make(ToyReach("rgb_array"), labeler="vlp", checkpoint="here")
     play(env, 35)
     record = loop_of(env).history[0]

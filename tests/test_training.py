@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from itertools import combinations
@@ -27,15 +28,16 @@ from tests.tiny_training import (  # noqa: F401  fixtures are found by their nam
     tiny_data,
     tiny_split,
 )
-from tests.tiny_vlp import SIZE_PX, tiny_model
+from tests.tiny_vlp import SIZE_PX, tiny_config, tiny_model
 from vlp_gym.data.trajectories import Trajectories
-from vlp_gym.errors import CheckpointError, InstructionError
+from vlp_gym.errors import CheckpointError, DataError, InstructionError, SettingError
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import SPLITS, Split
-from vlp_gym.training.batches import TaskPool
+from vlp_gym.training.batches import BatchConfig, TaskPool
 from vlp_gym.training.behaviours import LEVELS
 from vlp_gym.training.clips import clips_of
+from vlp_gym.training.collect import CollectConfig, collect
 from vlp_gym.training.config import Tower
 from vlp_gym.training.evaluation import EvaluateConfig, _succeeding, _turned, evaluate
 from vlp_gym.training.frames import cached_frames, draw_data_set
@@ -203,6 +205,115 @@ def test_a_run_folder_of_other_settings_is_refused(data: Path, cache: Path, tmp_
         train(config(data, cache, tmp_path / "run", lr=1.0))
 
 
+def test_a_run_does_not_go_on_with_other_data(
+    data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its checkpoint would name the new ones alone, and half of the training was of the old."""
+    mine = tmp_path / "data"
+    shutil.copytree(data, mine)
+    settings = config(mine, cache, tmp_path / "run")
+    monkeypatch.setattr(TrainingRun, "export", lambda *_: tmp_path)  # as if killed just before
+    train(settings)
+    Trajectories.load(mine / "DoorOpen.npz").take(np.arange(6)).save(mine / "DoorOpen.npz")
+    with pytest.raises(CheckpointError, match="began with other data"):
+        train(settings)
+    shutil.copy(data / "DoorOpen.npz", mine)
+    train(settings)
+    resume = tmp_path / "run" / "resume.pt"
+    resume.write_bytes(resume.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"resume\.pt is damaged"):
+        train(settings)
+
+
+def test_a_wrong_folder_of_data_leaves_the_run_folder_free(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError):
+        train(config(tmp_path / "nowhere", cache, tmp_path / "run"))
+    train(config(data, cache, tmp_path / "run", steps=1))
+
+
+def test_a_sentence_that_the_model_cannot_read_is_refused_before_anything_is_drawn(
+    tmp_path: Path,
+) -> None:
+    more = tmp_path / "more.json"
+    more.write_text(json.dumps({"DoorOpen": ["unlatch " * 38 + "the door"]}))
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(InstructionError, match=r"tokens, this model reads"):
+        train(config(nowhere, nowhere, tmp_path / "run", instructions=more))
+
+
+def test_data_that_make_no_batch_are_refused(cache: Path, tmp_path: Path) -> None:
+    few = CollectConfig(
+        out=tmp_path / "few", tasks=TRAIN, episodes={"random": 1}, n_steps=60, workers=1
+    )
+    with pytest.raises(DataError, match=r"has \d windows, and a batch draws 60"):
+        batch = BatchConfig(tasks=3, windows=60, match_tasks=3)
+        train(config(collect(few), cache, tmp_path / "run", batch=batch))
+    with pytest.raises(DataError, match="not all of the levels"):
+        train(config(tmp_path / "few", cache, tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "steps must be 1 or more"),
+        ({"warmup_steps": -1}, "warmup_steps must be 0 or more"),
+        ({"lr": float("nan")}, "lr must be 0 or more"),
+        ({"average_from": 1.0}, "average_from"),
+        ({"base": "bundled", "start": Path("x")}, "leave one of them out"),
+        ({"loss": LossConfig(strangers=3)}, "lower it, or raise batch.tasks"),
+        ({"view": View("corner4", SIZE_PX + 2)}, "make them the same"),
+    ],
+)
+def test_settings_that_train_nothing_are_refused(
+    changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingError, match=message):
+        config(tmp_path, tmp_path, tmp_path, **changes)
+
+
+def test_parts_of_a_batch_or_a_loss_that_mean_nothing_are_refused() -> None:
+    for refused in ({"tasks": 1}, {"windows": 1}, {"match_tasks": 1}, {"mixed": 1.5}):
+        with pytest.raises(SettingError):
+            BatchConfig(**refused)  # type: ignore[arg-type]
+    for wrong in ({"ilp": -0.1}, {"ivp": -1.0}, {"strangers": 0}):
+        with pytest.raises(SettingError):
+            LossConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_windows_that_are_no_segments_are_told_of(
+    data: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(config(data, cache, tmp_path / "run", steps=1))
+    n_frames = tiny_config().n_frames
+    assert f"span {8 * (n_frames - 1) + 1} steps" in caplog.text
+    assert f"--grid.stride {49 // (n_frames - 1)} makes" in caplog.text
+
+
+def test_a_look_at_unseen_episodes_that_a_kill_repeats_is_noted_once(
+    data: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    save = TrainingRun.save
+
+    def killed(run: TrainingRun) -> None:
+        if run.step == 4:
+            raise KilledError
+        save(run)
+
+    settings = config(data, cache, tmp_path / "run", validation=data)
+    monkeypatch.setattr(TrainingRun, "save", killed)
+    with pytest.raises(KilledError):
+        train(settings)
+    monkeypatch.setattr(TrainingRun, "save", save)
+    train(settings)
+    rows = (tmp_path / "run" / "validation.csv").read_text().split()[1:]
+    assert [row.split(",")[0] for row in rows] == ["2", "4", "6"]
+
+
 def test_start_weights_of_another_encoder_are_refused(
     data: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -217,9 +328,12 @@ def test_evaluation_reads_what_training_wrote(data: Path, cache: Path, tmp_path:
         EvaluateConfig(checkpoint, data, cache, "tiny", n_pairs=60, device="cpu", out=out)
     )
     assert [task.task_name for task in result.tasks] == list(TEST)
-    signed = ("rank_correlation", "paper_phi")
-    assert all(0 <= v <= 1 for k, v in result.mean.items() if k not in (*signed, "ilp_delta"))
+    signed, unbounded = ("rank_correlation", "paper_phi"), ("ilp_gap", "ilp_delta", "ilp_loss")
+    assert all(0 <= v <= 1 for k, v in result.mean.items() if k not in (*signed, *unbounded))
     assert all(-1 <= result.mean[name] <= 1 for name in signed)
+    # Jensen: the loss of the mean gap is below the mean loss; ln 2 + gap / 2 is above every one.
+    gap, loss = result.mean["ilp_gap"], result.mean["ilp_loss"]
+    assert np.log(2 * np.cosh(gap / 2)) <= loss <= np.log(2) + gap / 2
     written = json.loads(out.read_text())
     assert written["tasks"]["DoorClose"]["itp"] == result.tasks[0].itp
     for task in result.tasks:
@@ -299,6 +413,52 @@ def test_a_model_is_not_judged_on_tasks_that_it_was_trained_on(
     monkeypatch.setitem(SPLITS, "leaky", Split(("DoorClose",), ("DoorOpen",)))
     with pytest.raises(CheckpointError, match="trained on test tasks"):
         evaluate(EvaluateConfig(checkpoint, data, cache, "leaky"))
+
+
+def test_what_the_data_do_not_have_is_left_out_of_an_evaluation(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    """The paper's own data set has the three levels alone."""
+    checkpoint = train(config(data, cache, tmp_path / "run"))
+    levels = CollectConfig(
+        out=tmp_path / "mtvlp", tasks=TEST, episodes=dict.fromkeys(LEVELS, 2), n_steps=60, workers=1
+    )
+    mine = EvaluateConfig(
+        checkpoint,
+        collect(levels),
+        cache,
+        "tiny",
+        n_pairs=60,
+        device="cpu",
+        out=tmp_path / "r.json",
+    )
+    found = evaluate(mine)
+    assert all(task.exploring is None and task.windows is not None for task in found.tasks)
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert written["mean"]["exploring"] is None and written["mean"]["windows"] > 0
+    no_experts = dataclasses.replace(
+        levels, out=tmp_path / "two", episodes={"medium": 1, "random": 1}
+    )
+    with pytest.raises(DataError, match="no episodes of expert"):
+        evaluate(dataclasses.replace(mine, data=collect(no_experts)))
+    with pytest.raises(SettingError, match="n_pairs must be 10 or more, got 0"):
+        EvaluateConfig(n_pairs=0)
+
+
+def test_an_evaluation_says_which_test_tasks_are_known_from_one_that_undoes(
+    data: Path, cache: Path, tmp_path: Path
+) -> None:
+    checkpoint = train(config(data, cache, tmp_path / "run"))
+    settings = EvaluateConfig(checkpoint, data, cache, "tiny", n_pairs=60, device="cpu")
+    assert evaluate(settings).disclosure is None
+    path = checkpoint / "config.json"
+    saved = json.loads(path.read_text())
+    saved["training"]["undoing"] = ["UndoDoorOpen", "UndoPlateSlideBack"]
+    path.write_text(json.dumps(saved))
+    found = evaluate(settings)
+    assert found.as_json()["twins"] == {"DoorClose": "UndoDoorOpen"}
+    assert found.disclosure is not None and "DoorClose (UndoDoorOpen)" in found.disclosure
+    assert found.__rich__().caption == found.disclosure
 
 
 def test_a_split_whose_test_tasks_leak_is_refused() -> None:

@@ -1,6 +1,7 @@
 """The preference model: its invariances, its two kinds of encoders, its reading of sentences."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -185,10 +186,77 @@ def test_small_differences_of_a_clear_match_order_nothing() -> None:
         assert scores.max() - scores.min() < 1e-3 * (match.max() - match.min())
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"width": 96, "heads": 5}, "width 96 must be a multiple of heads, 5"),
+        ({"width": 0}, "width must be 1 or more, got 0"),
+        ({"heads": -1}, "heads must be 1 or more"),
+        ({"n_frames": 1}, "n_frames must be 2 or more"),
+        ({"cross_layers": 0}, "cross_layers must be 1 or more"),
+        ({"match_width": -1}, "match_width must be 0 or more"),
+        ({"image_size_px": 0}, "image_size_px must be 1 or more"),
+        ({"stages": ()}, "stages must name one or more"),
+        ({"head": (256, 0)}, "head widths of 1 or more"),
+        ({"dropout": 1.0}, "dropout must be 0 or more and below 1"),
+        ({"dropout": -0.1}, "dropout must be 0 or more and below 1"),
+        ({"match_worth": float("nan")}, "match_worth must be a finite number"),
+    ],
+)
+def test_a_size_of_which_no_model_can_be_made_is_refused(
+    wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        VLPConfig(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("width", 96.0),
+        ("width", True),
+        ("heads", "4"),
+        ("frames", "stacked"),
+        ("aim", None),
+        ("stages", 2),
+        ("dropout", "0"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(name: str, wrong: Any) -> None:
+    config = VLPConfig()
+    object.__setattr__(config, name, wrong)  # in tests jaxtyping would refuse it first
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {wrong!r}"):
+        config.__post_init__()
+
+
 @pytest.mark.parametrize("wrong", [{"match_sharpness": 0.0}, {"match_floor": 1.0}])
 def test_a_match_that_would_turn_scores_round_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="match_sharpness must be above 0"):
         VLPConfig(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("score_head", ["linear", "sigmoid"])
+def test_scores_are_of_float32_under_autocast_and_do_not_tie(score_head: str) -> None:
+    model = tiny_model(match_width=8, match_margin=3.0, score_head=score_head)
+    torch.nn.init.normal_(model.score_head[-1].weight, std=2.0)  # type: ignore[arg-type]
+    many = clips(n_clips=48)
+    words = tokens(model, *["close the door"] * len(many))
+
+    def told() -> tuple[torch.Tensor, torch.Tensor]:
+        video, read = model.read_video(model.see(many)), model.read_words(words)
+        return model.worth(model.progress(video, read)), model.score(video, read)
+
+    with torch.no_grad():
+        exact = told()
+        with torch.autocast("cpu", torch.bfloat16):
+            half = told()
+    for one, other in zip(exact, half, strict=True):
+        assert one.dtype == other.dtype == torch.float32
+        # What comes before the score head is of bfloat16 still, with 8 bits after the first.
+        torch.testing.assert_close(other, one, rtol=0, atol=0.05)
+        assert len(other.unique()) == len(many)
+    apart = (half[0] - half[0][0])[1:] / 0.0625  # bfloat16's step between 8 and 16
+    assert (apart - apart.round()).abs().max() > 0.1
 
 
 def test_a_bounded_score_with_a_match_still_tells_progress() -> None:
@@ -253,6 +321,17 @@ def test_finer_stages_fold_into_the_coarsest_grid_and_lose_nothing() -> None:
 def test_an_unknown_encoder_names_the_closest() -> None:
     with pytest.raises(UnknownNameError, match="ViT-B-16"):
         tiny_model("ViT-B-61")
+
+
+@pytest.mark.parametrize(
+    "clip", ["ViT-B-16-SigLIP", "coca_ViT-B-32", "roberta-ViT-B-32", "ViT-L-14-CLIPA"]
+)
+def test_an_encoder_with_another_text_tower_or_other_tokens_is_refused_unbuilt(
+    clip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("open_clip.create_model", None)
+    with pytest.raises(UnknownNameError, match=f"'{clip}' are not CLIP's own.*'ViT-B-16'"):
+        tiny_model(clip)
 
 
 def test_who_wants_the_opposite_finds_things_as_far_on_the_other_side() -> None:

@@ -60,7 +60,7 @@ class MissingExtraError(ImportError):
 
 
 class SettingError(ValueError):
-    """A setting of a scorer, or what it is given to read, that it cannot work with."""
+    """A setting that is out of its range or does not fit another, or what a scorer is given and cannot read."""
 
 
 USER_ERRORS = (

@@ -26,7 +26,15 @@ from vlp_gym.wrappers.shared import SharedFeedback
 from vlp_gym.wrappers.states import MOMENT
 from vlp_gym.wrappers.vector import EnvFunction, FeedbackOptions, Fleet, worker_deaths
 
-__all__ = ["RelabelReplay", "ScoreRollouts", "find_preference", "relabel"]
+__all__ = [
+    "PreferenceVecEnv",
+    "RelabelReplay",
+    "ScoreRollouts",
+    "find_preference",
+    "make_vec_env",
+    "relabel",
+    "wrap_vec_env",
+]
 
 logger = logging.getLogger(__name__)
 

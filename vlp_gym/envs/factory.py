@@ -39,8 +39,9 @@ def make_metaworld(
     Args:
         task: name of the task; `gym.make` fills it in.
         instruction: the sentence that becomes the reward; None takes the task's own.
-        labeler: who compares segments: "oracle" (the simulator's return), or the name of a scorer: "vlp" (the
-            preference model), "clip", "vlmrm", "r3m", "vip", "liv", "roboclip".
+        labeler: who compares segments: "oracle" (the simulator's return), one of B-Pref's imperfect teachers
+            ("mistake", "noisy", "skip", "myopic", "equal"), or the name of a scorer: "vlp" (the preference model),
+            "clip", "vlmrm", "r3m", "vip", "liv", "roboclip".
         reward: what the agent is paid: "learned" from labels; the simulator's own ("env"), without any labels; or what
             a scorer says of its frames, by the scorer's name, without any labels either.
         feedback: fields of `vlp_gym.feedback.config.FeedbackConfig` that differ from its defaults.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from vlp_gym.feedback.table import agreement_with_return
 from vlp_gym.types import Labels, Pair, Status
 
 
@@ -55,17 +56,9 @@ class SessionRecord:
 
 
 def label_accuracy(pairs: Sequence[Pair], labels: Labels) -> float | None:
-    """Return the share of labels that prefer the segment of higher return, None if none can tell.
-
-    Left out are pairs without a label, labels of exactly 0.5, and segments of equal return.
-    """
-    returns = np.array([(pair.first.env_return, pair.second.env_return) for pair in pairs])
-    returns = returns.reshape(-1, 2)
-    gap = returns[:, 1] - returns[:, 0]
-    counted = labels.labelled & (labels.value != 0.5) & (gap != 0)
-    if not counted.any():
-        return None
-    return float(((labels.value > 0.5) == (gap > 0))[counted].mean())
+    """Return the share of labels that agree with the simulator's return, as `agreement_with_return` counts them."""
+    gap = np.array([pair.second.env_return - pair.first.env_return for pair in pairs])
+    return agreement_with_return(np.where(labels.labelled, labels.value, np.nan), gap)
 
 
 def label_share(labels: Labels) -> float | None:

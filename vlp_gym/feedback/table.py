@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from vlp_gym.atomic import atomic_path
@@ -40,6 +41,24 @@ because the recorder forgets episodes."""
 VERSION = "vlp-gym label table 1"
 
 
+def agreement_with_return(
+    label: Float[np.ndarray, " pairs"], gap: Float[np.ndarray, " pairs"]
+) -> float | None:
+    """Return the share of labels that prefer the segment of higher return, None if none can tell.
+
+    Left out are pairs without a label, labels of exactly 0.5, and segments of equal return.
+
+    Args:
+        label: probability that the second segment is preferred, NaN where there is none.
+        gap: return of the second segment minus that of the first.
+
+    >>> agreement_with_return(np.array([0.9, 0.2, 0.5, np.nan]), np.array([1.0, 1.0, 1.0, 1.0]))
+    0.5
+    """
+    told = np.isfinite(label) & (label != 0.5) & (gap != 0)
+    return float(((label > 0.5) == (gap > 0))[told].mean()) if told.any() else None
+
+
 class LabelTable:
     """All queries so far with their labels, where the labels are from, and the segments' steps."""
 
@@ -55,6 +74,12 @@ class LabelTable:
     def n_labelled(self) -> int:
         """Queries that got a label."""
         return sum(int(row["status"]) == Status.LABELLED for row in self._rows)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of labels that agree with the simulator's return, as `agreement_with_return` counts them."""
+        gap = self.column("second_return") - self.column("first_return")
+        return agreement_with_return(self.column("label"), gap)
 
     def append(
         self,

@@ -1,6 +1,8 @@
 """The model card of a checkpoint."""
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlp_gym.models.checkpoint import Checkpoint
@@ -46,7 +48,7 @@ be much like them. Its figures are made by `vlp evaluate` and stand in the READM
 def model_card(checkpoint: "Checkpoint") -> str:
     """Return the model card of a checkpoint, in Markdown."""
     model, training = checkpoint.model, checkpoint.training
-    parts = training.get("average_of", ())
+    n_parts = n_trainings(training)
     n_replayed = len(training.get("replays", ()))
     base = training.get("base")
     begun = training.get("start") or "random weights"
@@ -61,7 +63,7 @@ def model_card(checkpoint: "Checkpoint") -> str:
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         n_tasks=len(training.get("train_tasks", ())),
         n_undoing=len(training.get("undoing", ())),
-        averaged=f", the mean of {len(parts)} trainings" if parts else "",
+        averaged=f", a mean made of {n_parts} trainings" if n_parts > 1 else "",
         replayed=f"their segments in {n_replayed} of the tasks" if n_replayed else "none shown",
         split=training.get("split"),
         steps=training.get("steps"),
@@ -69,3 +71,18 @@ def model_card(checkpoint: "Checkpoint") -> str:
         fingerprint=training.get("fingerprint"),
         start=begun if base is None else f"a checkpoint of data {base.get('fingerprint')}",
     )
+
+
+def n_trainings(training: Mapping[str, Any]) -> int:
+    """Return how many trainings a checkpoint is a mean of, those of means among its parts included.
+
+    What several of them began with counts once.
+    """
+    return len(_leaves(training))
+
+
+def _leaves(training: Mapping[str, Any]) -> set[str]:
+    parts = training.get("average_of")
+    if not parts:
+        return {json.dumps(training, sort_keys=True)}
+    return set().union(*(_leaves(part) for part in parts))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.special import expit
-from sklearn.metrics import balanced_accuracy_score, matthews_corrcoef
 
 Scores = Float[np.ndarray, " clips"]
 Pairs = Int[np.ndarray, "pairs 2"]
@@ -49,46 +48,52 @@ class LabelQuality:
     Attributes:
         accuracy: share of right labels.
         constant: share that the better constant answer gets right.
-        balanced: mean of the accuracies on pairs whose first, and whose second, is truly better.
-        phi: correlation of labels and truth (Matthews), 0 for a constant answer.
+        balanced: mean of the accuracies on pairs whose first, and whose second, is truly better; None where all pairs
+            are of one kind.
+        phi: correlation of labels and truth (Matthews), 0 where either is constant.
         n_pairs: how many pairs were labelled, ties of the truth left out.
     """
 
     accuracy: float
     constant: float
-    balanced: float
+    balanced: float | None
     phi: float
     n_pairs: int
 
     @classmethod
     def of(
-        cls, said: Bool[np.ndarray, " pairs"], right: Bool[np.ndarray, " pairs"]
+        cls, said: Float[np.ndarray, " pairs"], right: Bool[np.ndarray, " pairs"]
     ) -> "LabelQuality":
         """Return the quality of what was said, where there is something to be right about.
 
-        >>> LabelQuality.of(np.array([True, True]), np.array([True, True])).phi
-        0.0
+        Args:
+            said: 1 where the second of a pair is called better, 0 where the first is; 0.5, neither, is half right.
+            right: whether the second is truly better.
+
+        >>> LabelQuality.of(np.array([1.0, 0.0, 0.5]), np.array([True, True, False])).balanced
+        0.5
         """
-        accuracy = float((said == right).mean())
+        hit = 1 - np.abs(said - right)
         one_sided = bool(right.all() or not right.any())
-        says_one_thing = bool(said.all() or not said.any())
+        says_one_thing = bool((said == said[0]).all())
         return cls(
-            accuracy=accuracy,
+            accuracy=float(hit.mean()),
             constant=float(max(right.mean(), 1 - right.mean())),
-            balanced=accuracy if one_sided else float(balanced_accuracy_score(right, said)),
-            phi=0.0 if one_sided or says_one_thing else float(matthews_corrcoef(right, said)),
+            balanced=None if one_sided else float(hit[right].mean() + hit[~right].mean()) / 2,
+            phi=0.0 if one_sided or says_one_thing else float(np.corrcoef(said, right)[0, 1]),
             n_pairs=len(right),
         )
 
 
 def label_quality(score: Scores, truth: Float[np.ndarray, " clips"], pairs: Pairs) -> LabelQuality:
-    """Return the quality of the labels `score[second] > score[first]`.
+    """Return the quality of labels that call the clip of the higher score better, and neither where scores are equal.
 
     Raises:
         ValueError: the truth ties in every pair.
     """
     pairs, gap = _without_ties(truth, pairs)
-    return LabelQuality.of(score[pairs[:, 1]] > score[pairs[:, 0]], gap > 0)
+    said = np.sign(score[pairs[:, 1]] - score[pairs[:, 0]])
+    return LabelQuality.of((said + 1) / 2, gap > 0)
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,9 @@ def calibration(
 
 
 def random_pairs(rows: Int[np.ndarray, " clips"], n_pairs: int, rng: np.random.Generator) -> Pairs:
-    """Return pairs of different clips, uniformly drawn from `rows`."""
+    """Return pairs of different clips, uniformly drawn from `rows`; none of fewer than two rows."""
+    if len(rows) < 2:
+        return np.zeros((0, 2), int)
     first = rng.integers(0, len(rows), n_pairs)
     second = (first + rng.integers(1, len(rows), n_pairs)) % len(rows)
     return np.stack([rows[first], rows[second]], axis=1)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from vlp_gym.errors import SettingError
 from vlp_gym.tasks.metaworld import UNDO, family, find_task
 from vlp_gym.training.behaviours import LEVELS
 from vlp_gym.training.features import TaskClips
@@ -54,11 +55,23 @@ class BatchConfig:
     returns differ, soft where they nearly tie."""
 
     def __post_init__(self) -> None:
-        """Refuse shares that are none."""
+        """Refuse shares that are none, and so few tasks or clips that nothing can be compared."""
         for name in ("mixed", "word_dropout"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
-                raise ValueError(f"{name} is a share and must be in [0, 1], got {share}")
+                raise SettingError(f"{name} is a share and must be in [0, 1], got {share}")
+        for name, least in (("tasks", 2), ("windows", 2), ("match_tasks", 2), ("match_clips", 1)):
+            check_least(f"batch.{name}", getattr(self, name), least)
+
+
+def check_least(name: str, value: float | int, least: float | int) -> None:
+    """Refuse a number that is below the least one, or none.
+
+    Raises:
+        SettingError: it is.
+    """
+    if not value >= least:
+        raise SettingError(f"{name} must be {least:g} or more, got {value:g}")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from vlp_gym.errors import SettingError
 from vlp_gym.models.vlp import VLPConfig
 from vlp_gym.tasks.metaworld import DEFAULT_CAMERA
-from vlp_gym.training.batches import BatchConfig
+from vlp_gym.training.batches import BatchConfig, check_least
 from vlp_gym.training.clips import Rank
 from vlp_gym.training.frames import FrameGrid
 from vlp_gym.training.jitter import Jitter
@@ -18,7 +19,7 @@ Tower = Literal["vision", "text"]
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a preference model is trained; the bundled one so, from two folders of `data`."""
+    """How a preference model is trained; the README says with which settings the bundled one was."""
 
     data: tuple[Path, ...] = (Path("data/graded-0"),)
     """Folders that `vlp collect` wrote."""
@@ -33,6 +34,7 @@ class TrainConfig:
     """A folder of other episodes of the training tasks (`vlp collect --seed 2`): the best checkpoint by them is kept,
     too, in `out/best`. None: only the last."""
     split: str = "paper"
+    """Whose tasks: paper, paper-dev or ml45, see `vlp_gym.tasks.splits`."""
     undoing: bool = True
     """Whether the tasks that undo what a training task does are trained on, too, in the scene of that task: what
     `vlp_gym.tasks.metaworld.UNDOING` says. Their sentences are those of its counterpart, a test task's among them."""
@@ -56,16 +58,20 @@ class TrainConfig:
     """What windows of a task are ranked by: the simulator's return; or first by how long they are in success, which
     differs where a task pays little for success that is reached in an odd way."""
     steps: int = 1200
+    """Gradient steps."""
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     tune: tuple[Tower, ...] = ("text",)
     """Towers of the encoders that are trained, too. A frozen vision tower is what the cache of features is for: with
     "vision" in it every step encodes its frames."""
     lr: float = 5e-4
+    """Learning rate at its highest, of AdamW; it falls along half a cosine (ours: VLP does not say its own)."""
     match_lr: float = 5e-3
     """Learning rate of the two embeddings that say what is shown and meant; they are linear."""
     weight_decay: float = 0.05
+    """Of AdamW."""
     warmup_steps: int = 100
+    """Gradient steps in which the learning rate rises; 0: it begins at its highest."""
     average_from: float = 0.4
     """Share of training after which weights are averaged; the average is what is saved."""
     accumulate: int = 1
@@ -75,6 +81,7 @@ class TrainConfig:
     compile: bool = False
     """Whether torch compiles the attention layers first; worth its minute in long runs on a GPU."""
     device: str = "auto"
+    """`auto`, the GPU if there is one; or as torch names it."""
     workers: int = 2
     """Processes that draw frames which no cache has yet."""
     seed: int = 0
@@ -82,16 +89,29 @@ class TrainConfig:
     order: int = 0
     """Another one has other batches and dropout from the same weights: a training to average with (`vlp average`)."""
     checkpoint_every: int = 250
+    """Gradient steps between checkpoints to resume from, and between looks at `validation`."""
 
     def __post_init__(self) -> None:
-        """Refuse numbers under which nothing would be trained, before anything is drawn."""
+        """Refuse settings under which nothing would be trained, or not what they say, before anything is drawn."""
         for name in ("steps", "own_sentences", "accumulate", "workers", "checkpoint_every"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be 1 or more, got {value}")
+            if value is not None:
+                check_least(name, value, 1)
+        for name in ("lr", "match_lr", "weight_decay", "warmup_steps"):
+            check_least(name, getattr(self, name), 0)
         if self.base is not None and self.start is not None:
-            raise ValueError(
+            raise SettingError(
                 "base holds all weights of a model, so start has nothing to add; leave one of them out"
             )
         if not 0 <= self.average_from < 1:
-            raise ValueError(f"average_from must be in [0, 1), got {self.average_from}")
+            raise SettingError(f"average_from must be in [0, 1), got {self.average_from}")
+        if self.loss.strangers >= self.batch.tasks:
+            raise SettingError(
+                f"of {self.batch.tasks} tasks in a batch each has {self.batch.tasks - 1} strangers at most, and "
+                f"loss.strangers is {self.loss.strangers}; lower it, or raise batch.tasks"
+            )
+        if self.view.size_px != self.model.image_size_px:
+            raise SettingError(
+                f"frames are drawn at {self.view.size_px} px (view.size_px) for a model that reads "
+                f"{self.model.image_size_px} px (model.image_size_px); make them the same"
+            )

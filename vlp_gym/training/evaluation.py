@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,7 +13,7 @@ from scipy.stats import spearmanr
 
 from vlp_gym.atomic import atomic_write_text
 from vlp_gym.data.trajectories import Trajectories
-from vlp_gym.errors import CheckpointError
+from vlp_gym.errors import CheckpointError, DataError, SettingError
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP
@@ -39,6 +40,8 @@ from vlp_gym.training.scoring import score_clips
 
 MODEL_PAIRS = 4000
 """Pairs of every figure of a preference model, unless asked otherwise."""
+MIN_PAIRS = 10
+"""Fewest pairs of a figure."""
 
 
 def evaluate_task(
@@ -70,28 +73,25 @@ def evaluate_task(
     exploring = window[np.isin(clips.behaviour[window], EXPLORING)]
     level, env_return = clips.level.astype(float), clips.env_return
 
-    def ordered(truth: Float[np.ndarray, " clips"], pairs: Pairs) -> tuple[float, float]:
-        both = [agreement(score, truth, pairs) for score in own]
-        return float(np.mean([a.all_pairs for a in both])), float(
-            np.mean([a.clear_half for a in both])
-        )
-
     by_level = random_pairs(whole, n_pairs, rng)
     of_level = [whole[clips.level[whole] == number] for number in range(len(LEVELS))]
     between = {
-        f"{LEVELS[high]}_{LEVELS[low]}": ordered(
-            level, pairs_across(of_level[low], of_level[high], n_pairs, rng)
+        f"{LEVELS[high]}_{LEVELS[low]}": _ordered(
+            own, level, pairs_across(of_level[low], of_level[high], n_pairs, rng)
         )[0]
         for low, high in combinations(range(len(LEVELS)), 2)
     }
-    windows, windows_clear = ordered(env_return, random_pairs(window, n_pairs, rng))
-    explored, explored_clear = ordered(env_return, random_pairs(exploring, n_pairs, rng))
+    windows, windows_clear = _ordered_if_any(own, env_return, random_pairs(window, n_pairs, rng))
+    explored, explored_clear = _ordered_if_any(
+        own, env_return, random_pairs(exploring, n_pairs, rng)
+    )
     within = [
         random_pairs(window[clips.behaviour[window] == name], n_pairs // 3, rng) for name in LEVELS
     ]
     curves = calibration(own, level, by_level)
     by_kmeans = paper_pairs(data, clips, PAPER_PAIRS, seed)
     quality = [label_quality(score, env_return, by_kmeans) for score in own]
+    balanced = [q.balanced for q in quality if q.balanced is not None]
 
     turned = turned_moved = None
     if undoing:
@@ -104,19 +104,22 @@ def evaluate_task(
     foreign = _foreign_scores(model, strangers, sentences)
     beaten = np.array([_beats(theirs, mine) for theirs in foreign])
     sizes = np.array([theirs.shape[1] for theirs in foreign])
+    foreign_gaps = [_gaps(theirs) for theirs in foreign]
+    ilp_gap = fmean(float(gaps.mean()) for gaps in foreign_gaps)
     report = TaskReport(
         task_name=clips.task_name,
-        itp=ordered(level, by_level)[0],
+        itp=_ordered(own, level, by_level)[0],
         itp_of_return=agreement(env_return, level, by_level).all_pairs,
         **between,
         ivp=float(1 - np.average(beaten, weights=sizes)),
-        ilp_delta=float(np.mean([_mean_gap(theirs) for theirs in foreign]))
-        / max(_mean_gap(mine), 1e-9),
+        ilp_gap=ilp_gap,
+        ilp_delta=ilp_gap / max(float(_gaps(mine).mean()), 1e-9),
+        ilp_loss=fmean(float(_loss_of_gaps(gaps).mean()) for gaps in foreign_gaps),
         windows=windows,
         windows_clear=windows_clear,
         exploring=explored,
         exploring_clear=explored_clear,
-        within_level=ordered(env_return, np.concatenate(within))[0],
+        within_level=_ordered_if_any(own, env_return, np.concatenate(within))[0],
         succeeding=_succeeding(own, clips, n_pairs, rng),
         rank_correlation=float(
             np.mean([spearmanr(s[window], env_return[window]).statistic for s in own])
@@ -124,10 +127,11 @@ def evaluate_task(
         opposite=turned,
         opposite_moved=turned_moved,
         calibration_error=curves.error,
-        paper_accuracy=float(np.mean([q.accuracy for q in quality])),
-        paper_constant=float(np.mean([q.constant for q in quality])),
-        paper_balanced=float(np.mean([q.balanced for q in quality])),
-        paper_phi=float(np.mean([q.phi for q in quality])),
+        paper_accuracy=fmean(q.accuracy for q in quality),
+        paper_constant=fmean(q.constant for q in quality),
+        # The truth is one-sided under every sentence or under none.
+        paper_balanced=fmean(balanced) if balanced else None,
+        paper_phi=fmean(q.phi for q in quality),
         languages={
             language: _language(
                 model, task, strangers, instructions(clips.task_name, language), by_level
@@ -138,6 +142,21 @@ def evaluate_task(
     return report, beaten, curves
 
 
+def _ordered(
+    own: Float[np.ndarray, "sentences clips"], truth: Float[np.ndarray, " clips"], pairs: Pairs
+) -> tuple[float, float]:
+    """Return how often pairs are ordered as the truth does, all of them and the half that differs more."""
+    found = [agreement(score, truth, pairs) for score in own]
+    return fmean(each.all_pairs for each in found), fmean(each.clear_half for each in found)
+
+
+def _ordered_if_any(
+    own: Float[np.ndarray, "sentences clips"], truth: Float[np.ndarray, " clips"], pairs: Pairs
+) -> tuple[float, float] | tuple[None, None]:
+    """Return the same, None where no pair differs."""
+    return _ordered(own, truth, pairs) if np.diff(truth[pairs]).any() else (None, None)
+
+
 def _succeeding(
     own: Float[np.ndarray, "sentences clips"],
     clips: ClipSet,
@@ -146,10 +165,7 @@ def _succeeding(
 ) -> float | None:
     """Return how windows in success at some step are ordered by how long they are; None where no pair differs."""
     good = np.flatnonzero(~clips.whole & (clips.success > 0))
-    pairs = random_pairs(good, n_pairs, rng) if len(good) > 1 else np.zeros((0, 2), int)
-    if not np.diff(clips.success[pairs]).any():
-        return None
-    return float(np.mean([agreement(score, clips.success, pairs).all_pairs for score in own]))
+    return _ordered_if_any(own, clips.success, random_pairs(good, n_pairs, rng))[0]
 
 
 def _foreign_scores(
@@ -202,8 +218,16 @@ def _beats(
     return float((theirs[:, None, :] >= mine[:, :, None]).mean())
 
 
-def _mean_gap(scores: Float[np.ndarray, "sentences clips"]) -> float:
-    return float(np.abs(scores[:, :, None] - scores[:, None, :]).mean())
+def _gaps(scores: Float[np.ndarray, "sentences clips"]) -> Float[np.ndarray, "sentences pairs"]:
+    """Return |difference of score| of every two clips."""
+    first, second = np.triu_indices(scores.shape[1], 1)
+    gaps: Float[np.ndarray, "sentences pairs"] = np.abs(scores[:, first] - scores[:, second])
+    return gaps
+
+
+def _loss_of_gaps(gaps: Float[np.ndarray, "*pairs"]) -> Float[np.ndarray, "*pairs"]:
+    """Return the cross-entropy of each pair against one half: VLP eq. 5, whose floor is ln 2."""
+    return np.logaddexp(gaps / 2, -gaps / 2)
 
 
 @dataclass(frozen=True)
@@ -217,11 +241,14 @@ class EvaluateConfig:
     cache: Path = Path("data/cache")
     """Drawn frames and encoder features."""
     split: str = "paper"
+    """Whose test tasks: paper, paper-dev or ml45, see `vlp_gym.tasks.splits`."""
     n_pairs: int | None = None
     """Pairs of every figure and task, but for those of the paper's protocol, which has 100; None: 4000 for a
     preference model, 100 for a labeler."""
     seed: int = 0
+    """Decides the pairs."""
     device: str = "auto"
+    """`auto`, the GPU if there is one; or as torch names it."""
     out: Path | None = None
     """JSON file for the figures, and beside it a page of pictures (.png); None prints only."""
     labeler: str | None = None
@@ -229,6 +256,13 @@ class EvaluateConfig:
     roboclip), or oracle; see `vlp_gym.training.labeler_report`."""
     settings: tuple[str, ...] = ()
     """Settings of a labeler's scorer, NAME=VALUE each, such as alpha=0.5."""
+
+    def __post_init__(self) -> None:
+        """Refuse so few pairs that a figure may have none to compare."""
+        if self.n_pairs is not None and self.n_pairs < MIN_PAIRS:
+            raise SettingError(
+                f"n_pairs must be {MIN_PAIRS} or more, got {self.n_pairs}: of fewer pairs a figure says nothing"
+            )
 
 
 def evaluate_command(config: EvaluateConfig) -> Evaluation | LabelerReport:
@@ -248,6 +282,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
 
     Raises:
         CheckpointError: the checkpoint or the data are missing or damaged, or the model was trained on a test task.
+        DataError: a task has no episodes of one of the levels that are compared.
     """
     n_pairs = config.n_pairs or MODEL_PAIRS
     checkpoint = Checkpoint.from_pretrained(config.checkpoint, str(resolve_device(config.device)))
@@ -257,7 +292,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
             f"this model was trained on test tasks of split {config.split!r}: {sorted(leaked)}"
         )
     model, grid = checkpoint.model, FrameGrid(checkpoint.frame_stride)
-    data = [Trajectories.load(config.data / f"{name}.npz") for name in names]
+    data = [_with_levels(Trajectories.load(config.data / f"{name}.npz")) for name in names]
     tasks = [
         task_clips(each, model.encoders, checkpoint.view, grid, model.config.n_frames, config.cache)
         for each in data
@@ -283,6 +318,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         "n_pairs": n_pairs,
         "paper_pairs": PAPER_PAIRS,
         "seed": config.seed,
+        "twins": _twins(names, checkpoint.training.get("undoing", ())),
     }
     result = Evaluation(tuple(reports), beats, tuple(curves), about)
     if config.out is not None:
@@ -291,3 +327,18 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         atomic_write_text(config.out, json.dumps(result.as_json(), indent=1) + "\n")
         write_page(result, config.out.with_suffix(".png"))
     return result
+
+
+def _with_levels(data: Trajectories) -> Trajectories:
+    if missing := [name for name in LEVELS if name not in data.behaviour]:
+        raise DataError(
+            f"{data.task_name} has no episodes of {', '.join(missing)}; the figures compare {', '.join(LEVELS)} ones: "
+            "collect them (`vlp collect`), or judge labels of these episodes with --labeler"
+        )
+    return data
+
+
+def _twins(names: Sequence[str], undoing: Sequence[str]) -> dict[str, str]:
+    """Return the test tasks whose sentences were trained on, with the training task of ours that asks for the same."""
+    asked = {find_task(name).said_like: name for name in undoing}
+    return {name: asked[name] for name in names if name in asked}

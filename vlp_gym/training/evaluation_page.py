@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from jaxtyping import Float
@@ -35,7 +36,9 @@ def write_page(result: Evaluation, path: Path) -> None:
 def _bars(ax: Axes, result: Evaluation, title: str, figures: tuple[str, ...]) -> None:
     place, width = np.arange(len(result.tasks)), 1 / (len(figures) + 1)
     for i, name in enumerate(figures):
-        heights = [getattr(task, name) for task in result.tasks]
+        heights = [
+            getattr(task, name) or 0.0 for task in result.tasks
+        ]  # no bar of what has no pairs
         label = name.replace("_", " ")
         ax.bar(place + i * width, heights, width, label=label, color=COLOURS[i])
     ax.axhline(0.5, color="black", linewidth=0.6, linestyle=":")
@@ -84,6 +87,7 @@ def heat_map(
 def _text(ax: Axes, result: Evaluation) -> None:
     ax.axis("off")
     lines = [f"{name.replace('_', ' '):<18} {value:6.3f}" for name, value in result.mean.items()]
+    said = "" if result.disclosure is None else "\n" + fill(result.disclosure, 46)
     ax.text(
-        0, 1, "\n".join(["mean over tasks", *lines]), va="top", family="monospace", fontsize=7.5
+        0, 1, "\n".join(["mean over tasks", *lines, said]), va="top", family="monospace", fontsize=7
     )

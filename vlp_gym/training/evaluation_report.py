@@ -17,6 +17,8 @@ from vlp_gym.training.agreement import Calibration
 class TaskReport:
     """Figures of one task, each a mean over its held-out sentences; shares in [0, 1] unless said otherwise.
 
+    None where the data have no two clips that a figure could compare.
+
     Attributes:
         task_name: the task.
         itp: order of whole trajectories by level, pairs of different level uniformly drawn.
@@ -26,14 +28,15 @@ class TaskReport:
         expert_random: of experts against random ones.
         medium_random: of medium against random ones.
         ivp: the task's trajectories over other tasks' trajectories, under its sentence.
-        ilp_delta: mean |difference of score| of two trajectories of another task, over that of the task's own.
+        ilp_gap: mean |difference of score| of two trajectories of another task, in units of the score.
+        ilp_delta: that, over the mean |difference| of two of the task's own.
+        ilp_loss: the inter-language loss of these pairs (VLP eq. 5), ln 2 or more; a linear head sets no bound.
         windows: order of segments of any behaviour by the env's return.
         windows_clear: the same, on the half of the pairs with the larger gap of return.
         exploring: order of segments of exploring behaviour by the env's return.
         exploring_clear: the same, on the half with the larger gap.
         within_level: order of segments of one level by the env's return.
-        succeeding: order of segments that are in success at some step, by how many of their steps are; None where there
-            are no two that differ.
+        succeeding: order of segments that are in success at some step, by how many of their steps are.
         rank_correlation: Spearman's, of the scores of segments with their return; in [-1, 1].
         opposite: of pairs of different level, those whose label turns round under a sentence of the task that
             undoes this one; None where there is no such task.
@@ -42,7 +45,7 @@ class TaskReport:
         paper_accuracy: label accuracy by the paper's protocol: k-means pairs of segments of experts, medium and
             random ones, against the env's return.
         paper_constant: what the better constant answer gets there.
-        paper_balanced: mean of the accuracies of the two answers there.
+        paper_balanced: mean of the accuracies of the two answers there; None where one is right of all pairs.
         paper_phi: correlation of labels and truth there; in [-1, 1].
         languages: `itp` and `ivp` under the sentences of every set, by name of the set.
     """
@@ -54,12 +57,14 @@ class TaskReport:
     expert_random: float
     medium_random: float
     ivp: float
+    ilp_gap: float
     ilp_delta: float
-    windows: float
-    windows_clear: float
-    exploring: float
-    exploring_clear: float
-    within_level: float
+    ilp_loss: float
+    windows: float | None
+    windows_clear: float | None
+    exploring: float | None
+    exploring_clear: float | None
+    within_level: float | None
     succeeding: float | None
     rank_correlation: float
     opposite: float | None
@@ -67,7 +72,7 @@ class TaskReport:
     calibration_error: float
     paper_accuracy: float
     paper_constant: float
-    paper_balanced: float
+    paper_balanced: float | None
     paper_phi: float
     languages: dict[str, "LanguageReport"]
 
@@ -94,7 +99,8 @@ class Evaluation:
         beats: `beats[i, j]`: share of pairs in which a trajectory of task j has a higher score than one of task i under
             a sentence of task i; one half on the diagonal, [tasks, tasks].
         calibration: predicted probabilities against outcomes, one a task, over the pairs of `itp` and all sentences.
-        about: which model, data and protocol; plain JSON.
+        about: which model, data and protocol; plain JSON. `twins` names the tasks of which the model has seen the scene
+            and the sentences in training, in a task that undoes another, and those tasks.
     """
 
     tasks: tuple[TaskReport, ...]
@@ -119,6 +125,16 @@ class Evaluation:
             )
             for language in LANGUAGES
         }
+
+    @property
+    def disclosure(self) -> str | None:
+        """Which tasks the model knows in part, in plain words; None where it knows none."""
+        if not (twins := self.about.get("twins")):
+            return None
+        said = ", ".join(f"{name} ({twin})" for name, twin in twins.items())
+        return (
+            f"scene and training sentences known from a training task that undoes another: {said}"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as plain JSON; null where nothing was observed."""
@@ -161,4 +177,5 @@ class Evaluation:
                 each = [getattr(task.languages[language], name) for task in self.tasks]
                 cells = [f"{value:.3f}" for value in [*each, getattr(together, name)]]
                 table.add_row(f"{name}, {language}", *cells)
+        table.caption = self.disclosure
         return table

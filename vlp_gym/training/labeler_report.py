@@ -42,7 +42,8 @@ class PairQuality:
     Attributes:
         accuracy: share of labels that prefer the segment of higher return; None where nothing can be told.
         constant: what the better constant answer gets on the same pairs.
-        balanced: mean of the accuracies on pairs whose first, and whose second, is truly better.
+        balanced: mean of the accuracies on pairs whose first, and whose second, is truly better; None where all pairs
+            are of one kind.
         phi: correlation of labels and truth, in [-1, 1]; 0 of a constant answer.
         balance: share of labels above 0.5.
         n_labels: how many labels were compared.
@@ -70,7 +71,7 @@ def pair_quality(
     if not told.any():
         return PairQuality(None, None, None, None, None, 0, None)
     said, right = label[told] > 0.5, gap[told] > 0
-    quality = LabelQuality.of(said, right)
+    quality = LabelQuality.of(said.astype(float), right)
     n_right = int((said == right).sum())
     return PairQuality(
         accuracy=quality.accuracy,

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vlp_gym.models.aim import SCALE, Aim
 from vlp_gym.models.vlp import VLP, Video, Words
-from vlp_gym.training.batches import MatchBatch, PreferenceBatch
+from vlp_gym.training.batches import MatchBatch, PreferenceBatch, check_least
 from vlp_gym.training.losses import ilp_loss, itp_loss, ivp_loss, match_loss
 
 
@@ -19,7 +19,8 @@ class LossConfig:
     ilp: float = 0.1
     """VLP table 13, lambda 1."""
     ivp: float = 0.5
-    """VLP table 13, lambda 2."""
+    """VLP table 13, lambda 2: of each of two terms, one for either clip of a pair. With a match only the batches count
+    that are drawn as the view says, since the match learns of no others."""
     strangers: int = 2
     """Other tasks of which two clips are scored under each sentence: the negatives of IVP and ILP."""
     undo: float = 0.0
@@ -40,6 +41,12 @@ class LossConfig:
     differences of progress mean anything else."""
     state: float = 1.0
     """Of finding gripper and object on the frames, which teaches the tokens where things are (ours)."""
+
+    def __post_init__(self) -> None:
+        """Refuse a weight under which a loss would be made larger, and no strangers at all."""
+        for name in ("ilp", "ivp", "undo", "aim", "match", "centre", "state"):
+            check_least(f"loss.{name}", getattr(self, name), 0.0)
+        check_least("loss.strangers", self.strangers, 1)
 
 
 class Objective(nn.Module):
@@ -93,7 +100,9 @@ class Objective(nn.Module):
         where = F.smooth_l1_loss(10 * self.aim.where(video.tokens), 10 * state, beta=1.0)
         total = itp + config.ilp * ilp + config.state * where
         if batch.still or model.match is None:
-            total = total + config.ivp * ivp
+            total = (
+                total + 2 * config.ivp * ivp
+            )  # a term for either clip of a pair, here their mean
         if model.match is not None:
             total = total + config.centre * progress.mean().square()
         info = {"itp_loss": itp, "ilp_loss": ilp, "ivp_loss": ivp, "state_loss": where}

@@ -1,5 +1,6 @@
 """A training run: everything that changes while a model learns, saved and resumed as a whole."""
 
+import hashlib
 import json
 import logging
 import math
@@ -7,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from statistics import fmean
 from typing import Any
 
@@ -17,6 +19,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from vlp_gym.atomic import atomic_path, atomic_write_text
+from vlp_gym.errors import CheckpointError
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instructions import words_of
@@ -58,6 +61,7 @@ class TrainingRun:
     ) -> None:
         self.config, self.model, self.accelerator = config, model, accelerator
         self.sentences, self.fingerprint, self.base = sentences, fingerprint, base
+        self.began_with = _digest(model, sentences, fingerprint)
         device = model.place.device
         freeze(model, config.tune)
         self.average = torch.optim.swa_utils.AveragedModel(model)
@@ -135,10 +139,14 @@ class TrainingRun:
             self.best = figures["validation"]
             self.export("best")
         path = self.config.out / "validation.csv"
-        before = path.read_text() if path.exists() else ",".join(["step", *figures]) + "\n"
-        row = ",".join([str(self.step), *(f"{value:g}" for value in figures.values())])
+        header, *rows = (
+            path.read_text().split() if path.exists() else [",".join(["step", *figures])]
+        )
+        # Who was killed before `save` comes by here again.
+        rows = [row for row in rows if int(row.split(",")[0]) < self.step]
+        rows.append(",".join([str(self.step), *(f"{value:g}" for value in figures.values())]))
         if self.accelerator.is_main_process:
-            atomic_write_text(path, before + row + "\n")
+            atomic_write_text(path, "\n".join([header, *rows]) + "\n")
         return figures
 
     @property
@@ -159,6 +167,7 @@ class TrainingRun:
         if not self.accelerator.is_main_process:
             return
         state = {
+            "began_with": self.began_with,
             "step": self.step, "seconds": self.seconds, "best": self.best, "curve": self.curve,
             "objective": self.objective.state_dict(), "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(), "streams": streams,
@@ -172,10 +181,19 @@ class TrainingRun:
         atomic_write_text(self.config.out / "curve.csv", "\n".join(rows) + "\n")
 
     def resume(self) -> None:
-        """Take up a run where `save` left it; nothing to do in a new folder."""
+        """Take up a run where `save` left it; nothing to do in a new folder.
+
+        Raises:
+            CheckpointError: the file is damaged, or the run began with other data, sentences or weights.
+        """
         if not self._file.exists():
             return
-        state = torch.load(self._file, weights_only=True, map_location=self.model.place.device)
+        state = self._saved()
+        if state.get("began_with", self.began_with) != self.began_with:
+            raise CheckpointError(
+                f"{self.config.out} holds a run that began with other data, sentences or weights than its files have "
+                "now; bring those back, or choose another folder"
+            )
         for name in ("step", "seconds", "best", "curve"):
             setattr(self, name, state[name])
         for name in ("objective", "average", "optimizer"):
@@ -188,6 +206,16 @@ class TrainingRun:
             torch.cuda.set_rng_state_all([each.cpu() for each in mine["cuda"]])
             self.rng.bit_generator.state = json.loads(mine["numpy"])
         logger.info("going on from batch %d of %d", self.step, self.config.steps)
+
+    def _saved(self) -> dict[str, Any]:
+        device = self.model.place.device
+        try:
+            state: dict[str, Any] = torch.load(self._file, weights_only=True, map_location=device)
+        except (RuntimeError, OSError, EOFError, UnpicklingError) as error:
+            raise CheckpointError(
+                f"{self._file} is damaged, so that the run cannot go on: {error}; remove the folder to begin anew"
+            ) from error
+        return state
 
     @property
     def words(self) -> list[str]:
@@ -239,8 +267,17 @@ def shown_in(trainings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return shown
 
 
+def _digest(model: VLP, sentences: Sentences, fingerprint: str) -> str:
+    """Return a hash of everything that a run begins with."""
+    digest = hashlib.blake2b(fingerprint.encode(), digest_size=16)
+    digest.update(json.dumps(sorted(sentences.items())).encode())
+    for weights in model.state_dict().values():
+        digest.update(weights.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def _schedule(step: int, config: TrainConfig) -> float:
-    warm = min(1.0, (step + 1) / config.warmup_steps)
+    warm = min(1.0, (step + 1) / max(config.warmup_steps, 1))
     return warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 

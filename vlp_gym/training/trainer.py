@@ -3,6 +3,8 @@
 import dataclasses
 import hashlib
 import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,28 @@ from tqdm import tqdm
 from vlp_gym.atomic import atomic_write_text
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.denormals import flush_denormals
-from vlp_gym.errors import CheckpointError
+from vlp_gym.errors import CheckpointError, DataError, SettingError
 from vlp_gym.models.checkpoint import Checkpoint
 from vlp_gym.models.device import resolve_device
 from vlp_gym.models.vlp import VLP
 from vlp_gym.tasks.instruction_file import load_instructions
 from vlp_gym.tasks.instructions import instructions
 from vlp_gym.tasks.splits import find_split
-from vlp_gym.training.batches import TaskPool
+from vlp_gym.training.batches import Sentences, TaskPool
+from vlp_gym.training.behaviours import LEVELS
 from vlp_gym.training.clips import together
 from vlp_gym.training.config import TrainConfig
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import draw_data_set
 from vlp_gym.training.jitter import STILL, Jitter
 from vlp_gym.training.run import TrainingRun, replayed
+
+logger = logging.getLogger(__name__)
+
+CONFIG = "config.json"
+"""What a run folder says of its settings."""
+SEGMENT_LENGTH = 50
+"""Steps of a segment that is labelled, unless asked otherwise (VLP, label inference)."""
 
 
 def train(config: TrainConfig) -> Path:
@@ -41,9 +51,17 @@ def train(config: TrainConfig) -> Path:
     Raises:
         CheckpointError: data, weights to begin with or a run folder that are missing, damaged or of another
             configuration; or a base that knows a test task.
-        InstructionError: a sentence of `instructions` that is none, or is kept for testing.
+        DataError: a task has not the clips that a batch is made of.
+        InstructionError: a sentence of `instructions` that is none, is longer than the model reads, or is kept for
+            testing.
+        SettingError: more strangers than there are other tasks.
     """
     sentences = training_sentences(config)
+    if len(sentences) <= config.loss.strangers:
+        raise SettingError(
+            f"split {config.split!r} trains {len(sentences)} tasks: none has {config.loss.strangers} strangers; "
+            "lower loss.strangers"
+        )
     accelerator = Accelerator(
         cpu=resolve_device(config.device).type == "cpu",
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
@@ -57,16 +75,21 @@ def train(config: TrainConfig) -> Path:
         _load_start(model, config.start)
     base = None if config.base is None else _load_base(model, config, config.base)
     model.to(device)
+    check_readable(model, sentences)
+    _warn_of_span(config)
+    text = _as_text(config)
+    _check_same_config(config.out, text)
     # One process draws and encodes what no cache has yet; the others read it.
     with accelerator.main_process_first():
-        config.out.mkdir(parents=True, exist_ok=True)
-        _check_same_config(config)
         pool, fingerprint = load_pool(model, config, config.data, config.replays)
         unseen = (config.validation,) if config.validation is not None else ()
         still = dataclasses.replace(config, jitter=STILL)
         validation = [task for task, *_ in load_pool(model, still, unseen)[0]] if unseen else []
     run = TrainingRun(config, model, accelerator, sentences, fingerprint, base)
     run.resume()
+    if accelerator.is_main_process:
+        config.out.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(config.out / CONFIG, text)
     silent = None if accelerator.is_main_process else True
     bar = tqdm(total=config.steps, initial=run.step, desc="batches", disable=silent)
     logs = config.out / "tensorboard" / (str(accelerator.process_index) if silent else "")
@@ -129,6 +152,31 @@ def training_sentences(config: TrainConfig) -> dict[str, tuple[str, ...]]:
     }
 
 
+def _warn_of_span(config: TrainConfig) -> None:
+    n_frames, stride = config.model.n_frames, config.grid.stride
+    span = stride * (n_frames - 1) + 1
+    if abs(span - SEGMENT_LENGTH) > SEGMENT_LENGTH / 5:
+        logger.warning(
+            "the %d frames of a training window span %d steps, those of a labelled segment %d; --grid.stride %d makes "
+            "them alike",
+            n_frames,
+            span,
+            SEGMENT_LENGTH,
+            (SEGMENT_LENGTH - 1) // (n_frames - 1),
+        )
+
+
+def check_readable(model: VLP, sentences: Sentences) -> None:
+    """Refuse, before anything is drawn, a sentence that the model cannot read.
+
+    Raises:
+        InstructionError: a sentence has more tokens than the text tower reads.
+    """
+    for of_task in sentences.values():
+        for sentence in of_task:
+            model.encoders.tokenize(sentence)
+
+
 def _spread(sentences: tuple[str, ...], n_sentences: int | None) -> tuple[str, ...]:
     if n_sentences is None:
         return sentences
@@ -145,6 +193,7 @@ def load_pool(
 
     Raises:
         CheckpointError: a data folder lacks a task, or a folder of replays has none.
+        DataError: a task has not the clips that a batch is made of.
     """
     of_task = _files(config, data_folders, replays)
     # Still frames, too: what a scene shows is told from them, and segments are scored on them.
@@ -176,11 +225,28 @@ def load_pool(
     pool = []
     for paths in of_task.values():
         tasks = [clips_in(path, look) for look in looks for path in paths]
+        _check_enough(tasks, config.batch.windows)
         clips = together([task.clips for task in tasks], config.rank)
         pool.append(
             [dataclasses.replace(task, clips=each) for task, each in zip(tasks, clips, strict=True)]
         )
     return pool, digest.hexdigest()
+
+
+def _check_enough(tasks: Sequence[TaskClips], n_windows: int) -> None:
+    """Refuse files of a task of which no batch can be drawn."""
+    name = tasks[0].clips.task_name
+    fewest = min(int((~task.clips.whole).sum()) for task in tasks)
+    if fewest < n_windows:
+        raise DataError(
+            f"a file of {name} has {fewest} windows, and a batch draws {n_windows} (batch.windows): its episodes are "
+            "too few, or shorter than a window (grid.stride); collect more or longer ones"
+        )
+    levels = {int(level) for task in tasks for level in task.clips.level[task.clips.whole]}
+    if len(levels) < len(LEVELS):
+        raise DataError(
+            f"{name} has not all of the levels {', '.join(LEVELS)}, of which a batch has one each; collect them, too"
+        )
 
 
 def _files(
@@ -201,11 +267,13 @@ def _files(
     return of_task
 
 
-def _check_same_config(config: TrainConfig) -> None:
-    text = json.dumps(dataclasses.asdict(config), indent=1, default=str) + "\n"
-    path = config.out / "config.json"
+def _as_text(config: TrainConfig) -> str:
+    return json.dumps(dataclasses.asdict(config), indent=1, default=str) + "\n"
+
+
+def _check_same_config(out: Path, text: str) -> None:
+    path = out / CONFIG
     if path.exists() and path.read_text() != text:
         raise CheckpointError(
-            f"{config.out} holds a run of other settings; choose another folder for this one"
+            f"{out} holds a run of other settings; choose another folder for this one"
         )
-    atomic_write_text(path, text)

@@ -9,6 +9,7 @@ import gymnasium as gym
 from vlp_gym.errors import UnknownNameError
 from vlp_gym.feedback.config import FeedbackConfig
 from vlp_gym.labelers.oracle import OracleLabeler
+from vlp_gym.labelers.score import ScoreLabeler
 from vlp_gym.labelers.store import LabelStore
 from vlp_gym.labelers.stored import StoredLabeler
 from vlp_gym.labelers.teacher import TEACHERS, Teacher
@@ -17,7 +18,7 @@ from vlp_gym.scenes.eager import require_pictures
 from vlp_gym.scenes.metaworld import is_metaworld
 from vlp_gym.scenes.mujoco import is_mujoco
 from vlp_gym.scenes.opengl import prepare_opengl
-from vlp_gym.scorers import SCORERS
+from vlp_gym.scorers import SCORERS, load_scorer
 from vlp_gym.types import Labeler, Scene, Task
 
 ORACLE = "oracle"
@@ -72,8 +73,6 @@ def build_parts(
     if isinstance(labeler, str) and labeler in SCORERS:
         for env in envs:
             _check_drawable(env)  # before weights are loaded, and long before the first session
-        from vlp_gym.scorers import load_scorer  # noqa: PLC0415
-
         loaded = load_scorer(labeler, checkpoint=checkpoint, device=device, **(scorer or {}))
         return _looking(envs, loaded, camera, preset, feedback, task_of_env)
     if isinstance(labeler, str) and labeler not in LABELERS:
@@ -102,8 +101,6 @@ def _looking(
     feedback: FeedbackConfig,
     task_of_env: Sequence[int],
 ) -> Parts:
-    from vlp_gym.labelers.score import ScoreLabeler  # noqa: PLC0415
-
     scenes = [scorer_scene(env, scorer, camera, preset) for env in envs]
     soft = feedback.soft_labels
     judge = ScoreLabeler(

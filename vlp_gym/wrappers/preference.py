@@ -26,8 +26,9 @@ class PreferenceReward(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Replaces the reward by one that is learned from comparisons under a sentence.
 
     Every step is recorded; when a feedback session is due after a step, it takes place, and the
-    step is paid by the reward of after it. Before the first fit the reward is 0. The simulator's
-    reward is in `info["env_reward"]` at every step, its success in `info["is_success"]`.
+    step is paid by the reward of after it. Before the first fit the reward is 0, or with
+    `unsupervised` how new the state is. The simulator's reward is in `info["env_reward"]` at every
+    step, its success in `info["is_success"]`.
 
     The first `reset(seed=)` decides queries, labeler and learner too, unless a session has taken
     place; later resets leave what was learned alone.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vlp_gym.errors import FeedbackError
 from vlp_gym.labelers.score import frame_steps
+from vlp_gym.scorers import load_scorer
 from vlp_gym.tasks.instructions import check_instruction
 from vlp_gym.types import Frames, Scene, Scorer, Task
 from vlp_gym.wrappers.parts import check_task, info_with, scorer_scene
@@ -319,8 +320,6 @@ def shared_scorer(
         UnknownNameError: no such scorer or setting.
         CheckpointError: the checkpoint is missing or damaged.
     """
-    from vlp_gym.scorers import load_scorer  # noqa: PLC0415  (imports torch)
-
     try:
         key = json.dumps(
             [name, None if checkpoint is None else str(checkpoint), device, dict(settings)]

@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from vlp_gym.data.trajectories import Trajectories
-from vlp_gym.errors import CheckpointError, UnknownNameError
+from vlp_gym.errors import CheckpointError, SettingError, UnknownNameError
 from vlp_gym.tasks.metaworld import TASKS
 from vlp_gym.training.behaviours import BEHAVIOURS, LEVELS
 from vlp_gym.training.collect import EPISODES, CollectConfig, collect, collect_task
@@ -51,6 +52,36 @@ def test_every_behaviour_acts_within_the_box_and_moves(behaviour: str) -> None:
     data = collect_task("DrawerOpen", {behaviour: 1}, 40, seed=0)
     assert np.abs(data.action).max() <= 1.0
     assert np.ptp(data.obs[0, :, :3], axis=0).max() > 0.005
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 2_000])
+def test_a_damaged_file_is_collected_again(
+    kept_bytes: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = CollectConfig(
+        out=tmp_path, tasks=("DoorOpen",), episodes={"random": 1}, n_steps=20, workers=1
+    )
+    path = collect(settings) / "DoorOpen.npz"
+    whole = Trajectories.load(path)
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    with pytest.raises(CheckpointError, match="collect it again"):
+        Trajectories.load(path)
+    collect(settings)
+    assert "DoorOpen.npz is damaged" in caplog.text
+    np.testing.assert_array_equal(Trajectories.load(path).snapshots, whole.snapshots)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"n_steps": 0}, {"workers": 0}, {"seed": -1}, {"episodes": {}}, {"episodes": {"random": -1}}],
+)
+def test_a_data_set_of_nothing_is_refused_before_there_is_a_folder(
+    wrong: dict[str, Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    with pytest.raises(SettingError):
+        collect(CollectConfig(out=out, tasks=("DoorOpen",), **wrong))
+    assert not out.exists()
 
 
 def test_collecting_again_keeps_what_is_there_and_adds_what_is_missing(tmp_path: Path) -> None:

@@ -352,6 +352,64 @@ def test_the_env_of_a_minari_data_set_repeats_its_episodes(
     env.close()
 
 
+@pytest.fixture(scope="module")
+def undone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("collected") / "undone"
+    return collect(
+        CollectConfig(
+            out=folder, tasks=("DoorClose", "UndoDoorOpen"), episodes={"random": 1},
+            n_steps=N_STEPS, workers=1,
+        )
+    )  # fmt: skip
+
+
+def test_a_task_that_undoes_another_is_exported_from_where_it_began(
+    undone: Path, tmp_path: Path
+) -> None:
+    settings = ExportConfig(
+        undone, "lerobot", tmp_path / "out", camera=CAMERA, size_px=SIZE_PX, preset="draft"
+    )
+    out = export(settings)
+    was = Trajectories.load(undone / "UndoDoorOpen.npz")
+    rows = table(out, "data/chunk-000/file-001.parquet")
+    np.testing.assert_array_equal(column(rows, "observation.state"), was.obs[0])
+    # The first frame shows the door open: it is what the file's first state looks like, and no bare reset.
+    first = decoded(out / f"videos/{IMAGES}/chunk-000/file-001.mp4", SIZE_PX)[0].astype(int)
+    scene = metaworld_scene(make_sawyer("UndoDoorOpen"), CAMERA, SIZE_PX, "draft")
+    episode = was.episode(0)
+    states = np.stack([episode.snapshots[0], Replay(was_closed(undone)).first_snapshot(0)])
+    after, closed = scene.draw(episode.constants, states).astype(int)
+    scene.close()
+    assert np.abs(first - after).mean() < 0.5 * np.abs(first - closed).mean()
+
+
+def was_closed(folder: Path) -> Trajectories:
+    return Trajectories.load(folder / "DoorClose.npz")
+
+
+def test_tasks_that_ask_for_the_same_share_the_number_of_their_sentence(
+    undone: Path, tmp_path: Path
+) -> None:
+    out = export(ExportConfig(undone, "lerobot", tmp_path / "out", video=False))
+    tasks = table(out, "meta/tasks.parquet")
+    assert tasks["task"].to_pylist() == [find_task("DoorClose").instruction]
+    assert info(out)["total_tasks"] == 1
+    for number in range(2):
+        rows = table(out, f"data/chunk-000/file-{number:03d}.parquet")
+        assert set(column(rows, "task_index")) == {0}
+
+
+def test_minari_leaves_out_what_has_no_env(
+    undone: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = export(ExportConfig(undone, "minari", out=tmp_path / "out"))
+    assert [path.name for path in (out / "vlp").iterdir() if path.is_dir()] == ["DoorClose"]
+    assert "others have none: UndoDoorOpen" in caplog.text
+    with pytest.raises(ExportError, match="--format lerobot"):
+        export(ExportConfig(undone, "minari", tmp_path / "other", tasks=("UndoDoorOpen",)))
+    assert not (tmp_path / "other").exists()
+
+
 def test_without_minari_the_extra_is_named(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vlp_gym.data.replay import Replay
+from vlp_gym.data.replay import MakeEnv, Replay
 from vlp_gym.data.statistics import (
     LEVELS_OF_A_PIXEL,
     Histogram,
@@ -64,7 +64,8 @@ class Part:
         path: a `<Task>.npz` that `vlp collect` wrote.
         behaviours: only episodes of these; empty: all.
         task_name: its name.
-        number: running number of the task, of its table and of its video.
+        number: running number of the task's table and of its video.
+        sentence: running number of the task's sentence; of two tasks that ask for the same the same.
         first_episode: running number of its first episode.
         first_step: running number of its first step.
     """
@@ -73,6 +74,7 @@ class Part:
     behaviours: tuple[str, ...]
     task_name: str
     number: int
+    sentence: int
     first_episode: int
     first_step: int
 
@@ -88,6 +90,7 @@ def write_lerobot(
     view: View | None = None,
     frames_per_second: int = STEPS_PER_SECOND,
     workers: int = 1,
+    make_env: MakeEnv = make_sawyer,
 ) -> None:
     """Write a LeRobotDataset v3.0 into an existing folder; `meta/info.json` comes last.
 
@@ -103,6 +106,7 @@ def write_lerobot(
         view: how the videos are drawn; None: no videos.
         frames_per_second: what LeRobot is told of the rate of rows and frames.
         workers: processes that draw; each writes whole tasks.
+        make_env: makes the simulator that a task's episodes were recorded in.
 
     Raises:
         CheckpointError: a file is missing or damaged, or its episodes do not repeat here.
@@ -110,8 +114,8 @@ def write_lerobot(
         UnknownNameError: no such behaviour, camera or preset.
     """
     check_video(view, frames_per_second)
-    parts = _parts(paths, behaviours)
-    jobs = [(folder, part, view, frames_per_second) for part in parts]
+    parts, sentences = _parts(paths, behaviours)
+    jobs = [(folder, part, view, frames_per_second, make_env) for part in parts]
     episodes: list[dict[str, Any]] = []
     pixels = np.zeros((3, LEVELS_OF_A_PIXEL), np.int64)
     for rows, histogram in tqdm(
@@ -123,7 +127,7 @@ def write_lerobot(
         episodes += rows
         pixels += histogram
     _write_table(episodes, folder / EPISODES.format(chunk_index=0, file_index=0))
-    _write_tasks([find_task(part.task_name).instruction for part in parts], folder / TASKS)
+    _write_tasks(sentences, folder / TASKS)
     features = _features(view, frames_per_second)
     _write_json(_whole_statistics(folder, parts, features, pixels), folder / STATISTICS)
     info = {
@@ -131,7 +135,7 @@ def write_lerobot(
         "robot_type": "sawyer",
         "total_episodes": len(episodes),
         "total_frames": sum(row["length"] for row in episodes),
-        "total_tasks": len(parts),
+        "total_tasks": len(sentences),
         "chunks_size": FILES_A_CHUNK,
         "data_files_size_in_mb": DATA_FILE_MB,
         "video_files_size_in_mb": VIDEO_FILE_MB,
@@ -156,17 +160,20 @@ def check_video(view: View | None, frames_per_second: int) -> None:
         raise ExportError(f"a video has at least 1 frame a second, got {frames_per_second}")
 
 
-def _parts(paths: Sequence[Path], behaviours: tuple[str, ...]) -> list[Part]:
+def _parts(paths: Sequence[Path], behaviours: tuple[str, ...]) -> tuple[list[Part], list[str]]:
+    """Return the parts of a data set, and its sentences in the order of their numbers."""
     parts, n_episodes, n_steps = [], 0, 0
+    number_of: dict[str, int] = {}
     for number, path in enumerate(paths):
         data = Trajectories.load(path).with_behaviours(*behaviours)
-        parts.append(Part(path, behaviours, data.task_name, number, n_episodes, n_steps))
+        sentence = number_of.setdefault(find_task(data.task_name).instruction, len(number_of))
+        parts.append(Part(path, behaviours, data.task_name, number, sentence, n_episodes, n_steps))
         n_episodes += len(data)
         n_steps += len(data) * data.n_steps
-    return parts
+    return parts, list(number_of)
 
 
-Job = tuple[Path, Part, View | None, int]
+Job = tuple[Path, Part, View | None, int, MakeEnv]
 Written = tuple[list[dict[str, Any]], Histogram]
 
 
@@ -184,7 +191,7 @@ def _write_parts(jobs: list[Job], workers: int) -> Iterator[Written]:
 
 def _write_part(job: Job) -> Written:
     """Write the table and the video of a task; return rows on its episodes, and the histogram of its frames."""
-    folder, part, view, frames_per_second = job
+    folder, part, view, frames_per_second, make_env = job
     data = part.load()
     columns = _columns(data, part, frames_per_second)
     where = {"chunk_index": 0, "file_index": part.number}
@@ -194,7 +201,7 @@ def _write_part(job: Job) -> Written:
     if view is not None:
         key = _video_key(view)
         path = folder / VIDEO.format(video_key=key, **where)
-        histograms = _write_video(path, data, view, frames_per_second)
+        histograms = _write_video(path, data, view, frames_per_second, make_env)
         seconds = data.n_steps / frames_per_second
         for i, row in enumerate(rows):
             start = {"from_timestamp": i * seconds, "to_timestamp": (i + 1) * seconds}
@@ -220,7 +227,7 @@ def _columns(data: Trajectories, part: Part, frames_per_second: int) -> Columns:
         "frame_index": frame,
         "episode_index": part.first_episode + np.repeat(np.arange(n_episodes), n_steps),
         "index": part.first_step + np.arange(len(frame)),
-        "task_index": np.full(len(frame), part.number),
+        "task_index": np.full(len(frame), part.sentence),
     }
 
 
@@ -246,7 +253,7 @@ def _episode(data: Trajectories, part: Part, columns: Columns, i: int) -> dict[s
 
 
 def _write_video(
-    path: Path, data: Trajectories, view: View, frames_per_second: int
+    path: Path, data: Trajectories, view: View, frames_per_second: int, make_env: MakeEnv
 ) -> Int[np.ndarray, "episodes colours levels"]:
     """Write what is seen before every action; return how often every level of a colour is seen in an episode."""
     import imageio.v2 as imageio  # noqa: PLC0415
@@ -259,7 +266,7 @@ def _write_video(
         "macro_block_size": 2,
         "output_params": list(X264),
     }
-    replay = Replay(data)
+    replay = Replay(data, make_env)
     scene = metaworld_scene(make_sawyer(data.task_name), view.camera, view.size_px, view.preset)
     histograms = []
     video: Any = imageio.get_writer(path, **settings)

@@ -1,5 +1,8 @@
 """What a file of trajectories leaves out: the state before the first action, the observation after the last."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float
 
@@ -11,17 +14,21 @@ from vlp_gym.scenes.mujoco import MujocoScene
 TOLERANCE_M = 1e-4
 """How far a repeated observation may be from the recorded one, in every number of it; metres for most."""
 
+MakeEnv = Callable[[str], Any]
+"""Makes the bare simulator that episodes of a task were recorded in, from the name of the task."""
+
 
 class Replay:
     """Repeats episodes from their seeds and actions, and checks them against what was recorded.
 
     Args:
         data: episodes of one task.
+        make_env: makes the simulator.
     """
 
-    def __init__(self, data: Trajectories) -> None:
+    def __init__(self, data: Trajectories, make_env: MakeEnv = make_sawyer) -> None:
         self._data = data
-        self._env = make_sawyer(data.task_name)
+        self._env = make_env(data.task_name)
         self._scene = MujocoScene(self._env.unwrapped.model)
 
     def first_snapshot(self, row: int) -> Float[np.ndarray, " state"]:

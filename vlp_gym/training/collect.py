@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import ZipFile, is_zipfile
 
 import numpy as np
 from tqdm import tqdm
@@ -15,8 +16,8 @@ from tqdm import tqdm
 from vlp_gym.atomic import atomic_write_text
 from vlp_gym.data.card import CARD, data_card
 from vlp_gym.data.trajectories import Trajectories
-from vlp_gym.errors import CheckpointError, UnknownNameError
-from vlp_gym.scenes.metaworld import make_sawyer, scripted_policy, seed_sawyer
+from vlp_gym.errors import CheckpointError, SettingError, UnknownNameError
+from vlp_gym.scenes.metaworld import scripted_policy, seed_sawyer
 from vlp_gym.scenes.mujoco import MujocoScene
 from vlp_gym.tasks.metaworld import TASKS, UNDOING, find_task
 from vlp_gym.training.behaviours import (
@@ -28,7 +29,7 @@ from vlp_gym.training.behaviours import (
     scripted_actions,
 )
 from vlp_gym.training.command_line import command_line
-from vlp_gym.training.undoing import UndoingSawyer, undoing_script
+from vlp_gym.training.undoing import UndoingSawyer, make_env, undoing_script
 
 logger = logging.getLogger(__name__)
 
@@ -76,23 +77,32 @@ class CollectConfig:
 def collect(config: CollectConfig) -> Path:
     """Collect what is missing of a data set and return its folder.
 
-    Tasks that are on disk already are kept, so an interrupted run goes on where it stopped.
+    Tasks that are on disk already are kept, so an interrupted run goes on where it stopped; a damaged file is collected
+    again.
 
     Raises:
         CheckpointError: the folder holds a data set of another configuration.
+        SettingError: no steps, no episodes or no workers.
         UnknownNameError: no such task or behaviour.
     """
     everything = [*TASKS, *(UNDOING if config.kind == "graded" else ())]
-    names = [find_task(name).name for name in config.tasks] or everything
+    names = list(dict.fromkeys(find_task(name).name for name in config.tasks)) or everything
     episodes = EPISODES[config.kind] if config.episodes is None else config.episodes
     if unknown := set(episodes) - set(BEHAVIOURS):
         raise UnknownNameError.of("behaviour", min(unknown), list(BEHAVIOURS))
+    if min(config.n_steps, config.workers, config.seed + 1) < 1:
+        raise SettingError(
+            f"n_steps and workers must be 1 or more, and seed 0 or more; got {config.n_steps}, {config.workers} and "
+            f"{config.seed}"
+        )
+    if not episodes or min(episodes.values()) < 0 or not sum(episodes.values()):
+        raise SettingError(f"a data set has one episode or more, got {episodes}")
     out = config.out or Path("data") / f"{config.kind}-{config.seed}"
     out.mkdir(parents=True, exist_ok=True)
     _check_same_settings(
         out, {"episodes": episodes, "n_steps": config.n_steps, "seed": config.seed}
     )
-    missing = [name for name in names if not (out / f"{name}.npz").exists()]
+    missing = [name for name in names if not _is_whole(out / f"{name}.npz")]
     jobs = [(name, episodes, config.n_steps, config.seed, out / f"{name}.npz") for name in missing]
     with tqdm(
         total=len(names), initial=len(names) - len(missing), desc="tasks", disable=None
@@ -102,6 +112,19 @@ def collect(config: CollectConfig) -> Path:
     if jobs or not (out / CARD).exists():
         atomic_write_text(out / CARD, _card(out))
     return out
+
+
+def _is_whole(path: Path) -> bool:
+    """Return whether a task is there; what is damaged is said, and is not."""
+    if not path.exists():
+        return False
+    # An archive ends with the list of its files, which one that was cut off does not have.
+    if whole := is_zipfile(path):
+        with ZipFile(path) as archive:
+            whole = "format.npy" in archive.namelist()
+    if not whole:
+        logger.warning("%s is damaged; its task is collected again", path)
+    return whole
 
 
 def _run(jobs: list[tuple[Any, ...]], workers: int) -> Iterator[str]:
@@ -210,11 +233,11 @@ def collect_task(task_name: str, episodes: dict[str, int], n_steps: int, seed: i
 
 def _env_and_script(task_name: str) -> tuple[Any, Callable[[], Scripted]]:
     """Return the bare simulator of a task and what makes its scripted policy for one episode."""
-    if task_name in UNDOING:
-        env = UndoingSawyer(task_name)
+    env = make_env(task_name)
+    if isinstance(env, UndoingSawyer):
         return env, lambda: undoing_script(env)
     policy = scripted_policy(task_name)
-    return make_sawyer(task_name), lambda: scripted_actions(policy)
+    return env, lambda: scripted_actions(policy)
 
 
 def _first_success(env: Any, scripted: Any, episode_seed: int, n_steps: int) -> int | None:

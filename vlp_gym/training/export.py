@@ -1,5 +1,6 @@
 """Exports a data set of `vlp collect` to the formats of other libraries."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,11 +12,14 @@ from vlp_gym.data.card import CARD, data_card
 from vlp_gym.data.lerobot import STEPS_PER_SECOND, write_lerobot
 from vlp_gym.data.minari import write_minari
 from vlp_gym.data.trajectories import Trajectories
-from vlp_gym.errors import CheckpointError
-from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, find_task
+from vlp_gym.errors import CheckpointError, ExportError
+from vlp_gym.tasks.metaworld import DEFAULT_CAMERA, UNDOING, find_task
 from vlp_gym.training.collect import collect_command, settings_of, tasks_of
 from vlp_gym.training.command_line import command_line
+from vlp_gym.training.undoing import make_env
 from vlp_gym.types import View
+
+logger = logging.getLogger(__name__)
 
 _LEROBOT_HEADER = """configs:
 - config_name: default
@@ -62,7 +66,7 @@ class ExportConfig:
     out: Path | None = None
     """A new folder; None: beside the data, its name with the format behind it."""
     tasks: tuple[str, ...] = ()
-    """Names of tasks; empty: all that were collected."""
+    """Names of tasks; empty: all that were collected, for Minari those that have an env."""
     behaviours: tuple[str, ...] = ()
     """Only episodes of these behaviours; empty: of all."""
     video: bool = True
@@ -84,7 +88,8 @@ def export(config: ExportConfig) -> Path:
 
     Raises:
         CheckpointError: the data set is missing or damaged, or its episodes do not repeat here.
-        ExportError: the format cannot hold what was asked for.
+        ExportError: the format cannot hold what was asked for: a data set of Minari names its env, and tasks that undo
+            others have none.
         FileExistsError: there is something where the export belongs.
         MissingExtraError: the library of the format is not installed.
         UnknownNameError: no such task, behaviour, camera or preset.
@@ -92,6 +97,8 @@ def export(config: ExportConfig) -> Path:
     seed = settings_of(config.data)["seed"]
     source = config.data.resolve()
     names = list(dict.fromkeys(find_task(name).name for name in config.tasks)) or tasks_of(source)
+    if config.format == "minari":
+        names = _with_env(names, asked=bool(config.tasks))
     if not names:
         raise CheckpointError(f"{config.data} holds no trajectories; run `vlp collect` first")
     paths = [source / f"{name}.npz" for name in names]
@@ -99,7 +106,9 @@ def export(config: ExportConfig) -> Path:
     with atomic_folder(out) as folder:
         if config.format == "lerobot":
             view = View(config.camera, config.size_px, config.preset) if config.video else None
-            write_lerobot(folder, paths, config.behaviours, view, config.fps, config.workers)
+            write_lerobot(
+                folder, paths, config.behaviours, view, config.fps, config.workers, make_env
+            )
             header, notes = _LEROBOT_HEADER, _LEROBOT_NOTES.format(name=out.name)
         else:
             ids = write_minari(folder, paths, source.name, config.behaviours)
@@ -115,6 +124,22 @@ def export(config: ExportConfig) -> Path:
         )
         (folder / CARD).write_text(card)
     return out
+
+
+def _with_env(names: list[str], *, asked: bool) -> list[str]:
+    """Return the tasks that have an env of their own; the others are left out, or refused if they were asked for."""
+    without = [name for name in names if name in UNDOING]
+    if without and asked:
+        raise ExportError(
+            f"{', '.join(without)} undo other tasks and have no env, which a data set of Minari names; export them "
+            "with --format lerobot"
+        )
+    if without:
+        logger.warning(
+            "left out, since a data set of Minari names an env and tasks that undo others have none: %s",
+            ", ".join(without),
+        )
+    return [name for name in names if name not in UNDOING]
 
 
 def export_command(config: ExportConfig) -> str:

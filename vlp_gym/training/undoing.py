@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from vlp_gym.scenes.metaworld import make_sawyer, scripted_policy
-from vlp_gym.tasks.metaworld import find_task
+from vlp_gym.tasks.metaworld import UNDOING, find_task
 from vlp_gym.training.behaviours import Action, Scripted, scripted_actions
 
 EXPERT_STEPS = 150
@@ -118,6 +118,11 @@ class UndoingSawyer(gym.Wrapper[Any, Any, Any, Any]):
         paid = PROGRESS_SHARE * progress + (1 - PROGRESS_SHARE) * near
         info |= {"success": float(undone), "near_object": float(gap < NEAR_M)}
         return obs, MAX_REWARD * (1.0 if undone else paid), terminated, truncated, info
+
+
+def make_env(task_name: str) -> Any:
+    """Return the bare simulator that trajectories of a task are recorded in, one that undoes another or any."""
+    return UndoingSawyer(task_name) if task_name in UNDOING else make_sawyer(task_name)
 
 
 def undoing_script(env: UndoingSawyer) -> Scripted:

@@ -26,7 +26,7 @@ from accelerate import Accelerator
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.schema import RESULTS, Record, write_records
-from vlp_gym.models.checkpoint import BUNDLED, Checkpoint
+from vlp_gym.models.checkpoint import BUNDLED_FOLDER, Checkpoint
 from vlp_gym.models.vlp import VLP, VLPConfig
 from vlp_gym.scorers.vlp import VLPScorer
 from vlp_gym.tasks.instructions import instructions
@@ -109,7 +109,9 @@ def measure_scoring(config: Config) -> list[Record]:
     """Return what the bundled model, and one of eight frames, cost to load and to ask."""
     checkpoint = Checkpoint.from_pretrained(None, "cpu")
     eight = VLP(replace(checkpoint.model.config, n_frames=8)).eval()
-    megabytes = sum(file.stat().st_size for file in BUNDLED.rglob("*") if file.is_file()) / 1e6
+    megabytes = (
+        sum(file.stat().st_size for file in BUNDLED_FOLDER.rglob("*") if file.is_file()) / 1e6
+    )
     loading = timed(lambda: VLPScorer.load(None, "cpu"), config.repeats)
     more = {"MB": megabytes, "seconds to load": median(loading)}
     return [

@@ -50,7 +50,7 @@ def test_the_mean_is_of_every_weight(trainings: list[Path], tmp_path: Path) -> N
     assert (
         checkpoint.training["words"] == Checkpoint.from_pretrained(trainings[1]).training["words"]
     )
-    assert "the mean of 2 trainings" in (tmp_path / "mean" / "README.md").read_text()
+    assert "a mean of 2 trainings" in (tmp_path / "mean" / "README.md").read_text()
 
 
 def test_the_mean_of_a_training_and_itself_scores_as_it_does(trainings: list[Path]) -> None:

@@ -11,7 +11,7 @@ import torch
 from tests.tiny_vlp import SIZE_PX, tiny_checkpoint, tiny_model
 from vlp_gym.errors import CheckpointError, InstructionError
 from vlp_gym.models.card import model_card
-from vlp_gym.models.checkpoint import BUNDLED, CAMERAS, PRESETS, Checkpoint
+from vlp_gym.models.checkpoint import BUNDLED_FOLDER, CAMERAS, PRESETS, Checkpoint
 from vlp_gym.scorers import load_scorer
 from vlp_gym.types import Task
 
@@ -179,14 +179,14 @@ def test_a_config_that_is_no_json_is_refused(tmp_path: Path) -> None:
 def test_the_bundled_checkpoint_is_small_and_never_saw_the_test_tasks() -> None:
     from vlp_gym.tasks.splits import SPLITS
 
-    assert sum(file.stat().st_size for file in BUNDLED.iterdir()) <= 40e6
+    assert sum(file.stat().st_size for file in BUNDLED_FOLDER.iterdir()) <= 40e6
     training = Checkpoint.from_pretrained().training
     assert not set(training["train_tasks"]) & set(SPLITS["paper"].test)
     assert len(training["train_tasks"]) == 45
 
 
 def test_the_bundled_card_is_of_the_bundled_model() -> None:
-    assert (BUNDLED / "README.md").read_text() == model_card(Checkpoint.from_pretrained())
+    assert (BUNDLED_FOLDER / "README.md").read_text() == model_card(Checkpoint.from_pretrained())
 
 
 def test_a_folder_may_be_named_as_open_clip_names_it(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def model_card(checkpoint: "Checkpoint") -> str:
         parameters=sum(p.numel() for p in model.parameters()) / 1e6,
         n_tasks=len(training.get("train_tasks", ())),
         n_undoing=len(training.get("undoing", ())),
-        averaged=f", a mean made of {n_parts} trainings" if n_parts > 1 else "",
+        averaged=f", a mean of {n_parts} trainings" if n_parts > 1 else "",
         replayed=f"their segments in {n_replayed} of the tasks" if n_replayed else "none shown",
         split=training.get("split"),
         steps=training.get("steps"),

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vlp_gym.atomic import atomic_path, atomic_write_text
-from vlp_gym.errors import CheckpointError
+from vlp_gym.errors import CheckpointError, UnknownNameError
 from vlp_gym.models.card import model_card
 from vlp_gym.models.vlp import VLP, VLPConfig
 from vlp_gym.types import View
@@ -19,10 +19,25 @@ from vlp_gym.types import View
 FORMAT = 1
 ABSENT = {"aim": False, "match_margin": 0.0, "match_sharpness": 1.0, "match_floor": 0.0}
 """What is so in a model of an older version, whose config does not say it."""
+CAMERAS = (
+    "topview",
+    "corner",
+    "corner2",
+    "corner3",
+    "corner4",
+    "behindGripper",
+    "gripperPOV",
+    "free",
+)
+"""Where frames of a checkpoint are seen from: a camera of Meta-World, or MuJoCo's default view."""
+PRESETS = ("exact", "fast", "draft")
+"""At which quality, see `vlp_gym.scenes.renderer.PRESETS`."""
 KIND = "vlp"
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
-BUNDLED = Path(__file__).parent.parent / "assets" / "vlp-compact"
-"""The checkpoint that the package ships."""
+BUNDLED = "bundled"
+"""How the checkpoint that the package ships is named; so is none at all."""
+BUNDLED_FOLDER = Path(__file__).parent.parent / "assets" / "vlp-compact"
+"""Where it is."""
 
 _HALF = (
     "encoders.clip.token_embedding.weight"  # two thirds of a compact model; kept in half precision
@@ -55,7 +70,8 @@ class Checkpoint:
 
         Args:
             source: a folder that `vlp train` or `save_pretrained` wrote, with or without `local-dir:`; or
-                `hf-hub:OWNER/NAME[@REVISION]`, which is fetched because you ask for it; None is the bundled model.
+                `hf-hub:OWNER/NAME[@REVISION]`, which is fetched because you ask for it; None or "bundled" is the model
+                that the package ships.
             device: where the network goes.
 
         Raises:
@@ -63,9 +79,9 @@ class Checkpoint:
         """
         folder = find_checkpoint(source)
         config = _read_config(folder)
-        model, view, stride = _empty_model(folder, config)
+        model, view, stride, training = _described(folder, config)
         _load_weights(model, folder)
-        return cls(model.eval().to(torch.device(device)), view, stride, config.get("training", {}))
+        return cls(model.eval().to(torch.device(device)), view, stride, training)
 
     def save_pretrained(self, folder: Path | str) -> Path:
         """Write weights, model card and config; each file appears whole or not at all, the config last."""
@@ -117,9 +133,9 @@ def find_checkpoint(source: Path | str | None) -> Path:
     Raises:
         CheckpointError: the hub does not have it, or cannot be reached.
     """
-    if source is None:
-        return BUNDLED
-    name = str(source)
+    name = BUNDLED if source is None else str(source)
+    if name == BUNDLED:
+        return BUNDLED_FOLDER
     if name.startswith(HUB):
         return _fetched(name.removeprefix(HUB))
     return Path(name.removeprefix(LOCAL))
@@ -143,14 +159,20 @@ def _fetched(name: str) -> Path:
     return Path(folder)
 
 
-def _empty_model(folder: Path, config: dict[str, Any]) -> tuple[VLP, View, int]:
+def _described(folder: Path, config: dict[str, Any]) -> tuple[VLP, View, int, dict[str, Any]]:
+    """Return a model without its weights, and all else that a config says of a checkpoint."""
     try:
+        training = _object("training", config.get("training", {}))
+        view, stride = _view(config["view"]), _whole("frame_stride", config["frame_stride"])
         sizes: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in config["model"].items()
+            k: tuple(v) if isinstance(v, list) else v
+            for k, v in _object("model", config["model"]).items()
         }
-        model, view = VLP(VLPConfig(**(ABSENT | sizes))), View(**config["view"])
-        stride = int(config["frame_stride"])
-    except (KeyError, TypeError, ValueError) as error:
+        model = VLP(VLPConfig(**(ABSENT | sizes)))
+    except KeyError as error:
+        raise CheckpointError(f"{folder / CONFIG} does not say its {error}") from error
+    # What is no stage of a vision tower is for open_clip an AssertionError, a picture too small for it a RuntimeError.
+    except (AssertionError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder / CONFIG} does not describe a VLP model ({error})"
         ) from error
@@ -158,7 +180,29 @@ def _empty_model(folder: Path, config: dict[str, Any]) -> tuple[VLP, View, int]:
         raise CheckpointError(
             f"{folder / CONFIG} draws {view.size_px} px frames for a model that reads {model.config.image_size_px} px"
         )
-    return model, view, stride
+    return model, view, stride, training
+
+
+def _view(about: object) -> View:
+    view = View(**_object("view", about))
+    if view.camera not in CAMERAS:
+        raise UnknownNameError.of("camera", str(view.camera), list(CAMERAS))
+    if view.preset not in PRESETS:
+        raise UnknownNameError.of("drawing preset", str(view.preset), list(PRESETS))
+    _whole("view.size_px", view.size_px)
+    return view
+
+
+def _object(name: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"{name} must be a JSON object, got {value!r}")
+    return value
+
+
+def _whole(name: str, value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of 1 or more, got {value!r}")
+    return value
 
 
 def _load_weights(model: VLP, folder: Path) -> None:
@@ -194,8 +238,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(config, dict) or config.get("kind") != KIND:
         raise CheckpointError(f"{folder / CONFIG} is not the config of a VLP checkpoint")
-    if config.get("format", 0) > FORMAT:
+    version = config.get("format", FORMAT)
+    if not isinstance(version, int) or version < 1:
         raise CheckpointError(
-            f"{folder} was written by a newer vlp-gym (format {config['format']}); upgrade to read it"
+            f"{folder / CONFIG} has the format {version!r}, expected a whole number from 1 to {FORMAT}; it is damaged"
+        )
+    if version > FORMAT:
+        raise CheckpointError(
+            f"{folder} was written by a newer vlp-gym (format {version}); upgrade to read it"
         )
     return config

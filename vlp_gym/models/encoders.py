@@ -1,6 +1,7 @@
-"""Frame and word features of any open_clip model, token by token."""
+"""Frame and word features of open_clip models whose text tower is CLIP's own, token by token."""
 
 import functools
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,17 +40,36 @@ def _tokenizer(name: str) -> Any:
     return open_clip.get_tokenizer(name)
 
 
+def _config_of(name: str) -> dict[str, Any]:
+    """Return the open_clip config of a model with a text tower that `ClipEncoders` reads.
+
+    Raises:
+        UnknownNameError: open_clip knows no such config, or its text tower is another one.
+    """
+    config: dict[str, Any] | None = open_clip.get_model_config(name)
+    if config is None:
+        raise UnknownNameError.of("open_clip config", name, open_clip.list_models())
+    text = config["text_cfg"]
+    if config.get("custom_text") or "hf_model_name" in text or "hf_tokenizer_name" in text:
+        raise UnknownNameError(
+            f"the text tower or the tokens of the open_clip config {name!r} are not CLIP's own, which is what the "
+            "preference model reads; name a config such as 'ViT-B-16', 'RN50' or 'convnext_base'"
+        )
+    return config
+
+
 class ClipEncoders(nn.Module):
     """The two towers of an open_clip model, read at the level of patches and words.
 
     Args:
-        name: an open_clip config: one of ours ("vlp-compact") or of open_clip's ("ViT-B-16").
+        name: an open_clip config with CLIP's own text tower and tokens: one of ours ("vlp-compact") or of open_clip's
+            ("ViT-B-16", "RN50", "convnext_base"; not those of SigLIP, CoCa, or with a text tower of Hugging Face).
         stages: which intermediate features of the vision tower make a patch, as in timm's `out_indices`; finer ones
             are folded into the grid of the coarsest, so that nothing of them is lost.
         image_size_px: height and width of the frames.
 
     Raises:
-        UnknownNameError: open_clip knows no such config.
+        UnknownNameError: open_clip knows no such config, or its text tower is another one.
     """
 
     mean: Tensor
@@ -57,8 +77,7 @@ class ClipEncoders(nn.Module):
 
     def __init__(self, name: str, stages: Sequence[int], image_size_px: int) -> None:
         super().__init__()
-        if open_clip.get_model_config(name) is None:
-            raise UnknownNameError.of("open_clip config", name, open_clip.list_models())
+        self._config = _config_of(name)
         with no_warnings():
             self.clip = open_clip.create_model(
                 name, load_weights=False, force_image_size=image_size_px
@@ -85,6 +104,15 @@ class ClipEncoders(nn.Module):
     @property
     def _tokenize(self) -> Any:
         return _tokenizer(self._name)
+
+    @property
+    def architecture(self) -> str:
+        """What features depend on beside frames and weights: open_clip's config, the stages, and the norm of pixels.
+
+        Models of the same weights may compute differently: ViT-B-16-quickgelu has another activation than ViT-B-16.
+        """
+        norm = [self.mean.flatten().tolist(), self.std.flatten().tolist()]
+        return json.dumps([self._config, self.stages, norm], sort_keys=True)
 
     def _drop_unused(self) -> None:
         # What lies behind the last stage, and the pooled heads, would only make the checkpoint larger.

@@ -6,8 +6,9 @@ simpler question, whether the clip shows what the sentence speaks of at all.
 """
 
 import math
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, fields, replace
+from inspect import formatannotation
+from typing import Any, Literal, get_args, get_origin
 
 import torch
 from jaxtyping import Bool, Float, Int, UInt8
@@ -25,7 +26,7 @@ class VLPConfig:
     """Sizes of the model. Defaults are the bundled compact model; the paper's values stand in the notes."""
 
     clip: str = "vlp-compact"
-    """open_clip config of the encoders; paper: ViT-B-16."""
+    """open_clip config of the encoders, with CLIP's own text tower; paper: ViT-B-16."""
     stages: tuple[int, ...] = (2, 3)
     """Intermediate features that make a patch; paper: the last layer of the ViT, (11,)."""
     image_size_px: int = 128
@@ -70,9 +71,26 @@ class VLPConfig:
     that nothing seems to match clips are in the order of their progress still."""
 
     def __post_init__(self) -> None:
-        """Refuse a match that turns scores round, or none."""
+        """Refuse values of another kind, sizes of which no model can be made, and a match that turns scores round."""
+        for each in fields(self):
+            value, kind = getattr(self, each.name), each.type
+            if not _is_of(kind, value):
+                expected = "a finite number" if kind is float else formatannotation(kind)
+                raise SettingError(f"{each.name} must be {expected}, got {value!r}")
+            # Progress is made from one frame to another, and a model may have no match.
+            least = {"n_frames": 2, "match_width": 0}.get(each.name, 1)
+            if kind is int and value < least:
+                raise SettingError(f"{each.name} must be {least} or more, got {value}")
+        if not self.stages or min(self.head, default=1) < 1:
+            raise SettingError(
+                f"stages must name one or more, and head widths of 1 or more; got {self.stages} and {self.head}"
+            )
+        if self.width % self.heads:
+            raise SettingError(f"width {self.width} must be a multiple of heads, {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise SettingError(f"dropout must be 0 or more and below 1, got {self.dropout}")
         if not (self.match_sharpness > 0 and 0 <= self.match_floor < 1):
-            raise ValueError(
+            raise SettingError(
                 "match_sharpness must be above 0, and match_floor 0 or more and below 1; got "
                 f"{self.match_sharpness} and {self.match_floor}"
             )
@@ -98,6 +116,17 @@ class VLPConfig:
                 f"{self.match_width}"
             )
         return replace(self, match_margin=float(margin))
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    """Return whether a value is of the kind that a field of `VLPConfig` names; a bool is no number."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_is_of(int, each) for each in value)
+    if kind is float:
+        return _is_of(int, value) or (isinstance(value, float) and math.isfinite(value))
+    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
 
 
 @dataclass(frozen=True)
@@ -179,8 +208,8 @@ class Match(nn.Module):
     def forward(
         self, shown: Float[Tensor, "*#rows match"], meant: Float[Tensor, "*#rows match"]
     ) -> Float[Tensor, "*rows"]:
-        """Return the logit of every row's clip showing what its sentence speaks of."""
-        return self.log_scale.exp() * (shown * meant).sum(-1) + self.bias
+        """Return the logit of every row's clip showing what its sentence speaks of, in float32 under autocast, too."""
+        return self.log_scale.exp() * (shown.float() * meant.float()).sum(-1) + self.bias
 
 
 class VLP(nn.Module):
@@ -306,7 +335,9 @@ class VLP(nn.Module):
         parts = [seen, Words(read, words.is_word, words.meant).mean]
         if self.aim is not None:
             parts.append(self.aim(video.tokens, words.mean))
-        out: Tensor = self.score_head(torch.cat(parts, dim=-1))  # [clips, 1]
+        # From here on in float32: near `match_worth` bfloat16 knows every sixteenth only, and clips would tie.
+        with torch.autocast(seen.device.type, enabled=False):
+            out: Tensor = self.score_head(torch.cat([part.float() for part in parts], dim=-1))
         return out.squeeze(1)
 
     def attention(
@@ -341,7 +372,8 @@ class VLP(nn.Module):
         return (config.match_floor + (1 - config.match_floor) * matches) * self.worth(progress)
 
     def worth(self, progress: Float[Tensor, "*clips"]) -> Float[Tensor, "*clips"]:
-        """Return the score that `progress` makes of a clip that is certainly about its sentence."""
+        """Return the score that `progress` makes of a clip that is certainly about its sentence, in float32."""
+        progress = progress.float()
         if self.config.score_head == "sigmoid":
             # Above 0 by itself; with the worth of a match inside it, it would always be 1.
             return torch.sigmoid(progress)

@@ -63,10 +63,10 @@ class VLPScorer:
         device: str = "auto",
         match_margin: float | int | None = None,
     ) -> "VLPScorer":
-        """Return the scorer of a checkpoint folder; None is the bundled model.
+        """Return the scorer of a checkpoint; None is the bundled model.
 
         Args:
-            checkpoint: a folder.
+            checkpoint: as of `Checkpoint.from_pretrained`.
             device: "auto" or as torch names it.
             match_margin: another margin than the model's, see `VLPConfig.match_margin`.
 

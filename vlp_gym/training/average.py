@@ -43,8 +43,7 @@ def average_command(config: AverageConfig) -> Path:
         CheckpointError: fewer than two, or such as have not begun alike; or one is missing or damaged; or a margin that
             they cannot have.
     """
-    sources = [None if str(each) == "bundled" else each for each in config.checkpoints]
-    found = [Checkpoint.from_pretrained(each) for each in sources]
+    found = [Checkpoint.from_pretrained(each) for each in config.checkpoints]
     return average(found, config.match_margin).save_pretrained(config.out)
 
 

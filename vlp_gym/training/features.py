@@ -64,7 +64,7 @@ def task_clips(
 
     Args:
         data: trajectories of one task.
-        encoders: the encoder; the cache belongs to its very weights.
+        encoders: the encoder; the cache belongs to its very architecture and weights.
         view: how frames are drawn.
         grid: which steps are drawn.
         n_frames: frames of a clip.
@@ -111,7 +111,7 @@ def encode_frames(frames: FrameArray, encoders: ClipEncoders) -> FeatureArray:
 
 
 def _key(encoders: ClipEncoders, view: View, grid: FrameGrid, jitter: Jitter) -> str:
-    look = (view, grid, encoders.stages) + (() if jitter.is_still else (jitter,))
+    look = (view, grid, encoders.architecture) + (() if jitter.is_still else (jitter,))
     digest = hashlib.blake2b(repr(look).encode(), digest_size=8)
     for name, weights in encoders.clip.visual.state_dict().items():
         digest.update(name.encode())

@@ -117,7 +117,7 @@ def _load_start(model: VLP, path: Path) -> None:
 
 def _load_base(model: VLP, config: TrainConfig, source: str) -> dict[str, Any]:
     """Load the weights of a checkpoint and return what it says of its own training."""
-    base = Checkpoint.from_pretrained(None if source == "bundled" else source)
+    base = Checkpoint.from_pretrained(source)
     # A match is read as before.
     model.config = dataclasses.replace(config.model, **base.model.config.reading)
     mine = (model.config, config.view, config.grid.stride)

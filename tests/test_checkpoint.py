@@ -11,8 +11,9 @@ import torch
 from tests.tiny_vlp import SIZE_PX, tiny_checkpoint, tiny_model
 from vlp_gym.errors import CheckpointError, InstructionError
 from vlp_gym.models.card import model_card
-from vlp_gym.models.checkpoint import BUNDLED_FOLDER, CAMERAS, PRESETS, Checkpoint
+from vlp_gym.models.checkpoint import BUNDLED_FOLDER, PRESETS, Checkpoint
 from vlp_gym.scorers import load_scorer
+from vlp_gym.tasks.metaworld import CAMERAS
 from vlp_gym.types import Task
 
 CLOSE = Task("close the door")

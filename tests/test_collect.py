@@ -1,13 +1,14 @@
 """Collected data: levels that differ, seeds that decide, files that survive."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vlp_gym.data.trajectories import Trajectories
+from vlp_gym.data.trajectories import FORMAT, Trajectories
 from vlp_gym.errors import CheckpointError, SettingError, UnknownNameError
 from vlp_gym.tasks.metaworld import TASKS
 from vlp_gym.training.behaviours import BEHAVIOURS, LEVELS
@@ -54,27 +55,81 @@ def test_every_behaviour_acts_within_the_box_and_moves(behaviour: str) -> None:
     assert np.ptp(data.obs[0, :, :3], axis=0).max() > 0.005
 
 
-@pytest.mark.parametrize("kept_bytes", [0, 2_000])
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda whole: b"",
+    "cut off": lambda whole: whole[:2_000],
+    "its last byte is missing": lambda whole: whole[:-1],
+    "its beginning is missing": lambda whole: whole[2_000:],
+    "a hole in its middle": lambda whole: whole[:2_000] + bytes(500) + whole[2_500:],
+    "no list of files": lambda whole: whole.replace(b"PK\1\2", b"PK\0\0", 1),
+    "no archive": lambda whole: b"not a file of ours",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_file_is_collected_again(
-    kept_bytes: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = CollectConfig(
         out=tmp_path, tasks=("DoorOpen",), episodes={"random": 1}, n_steps=20, workers=1
     )
     path = collect(settings) / "DoorOpen.npz"
-    whole = Trajectories.load(path)
-    path.write_bytes(path.read_bytes()[:kept_bytes])
+    whole = path.read_bytes()
+    assert len(whole) > 4_000
+    path.write_bytes(DAMAGE[damage](whole))
     with pytest.raises(CheckpointError, match="collect it again"):
         Trajectories.load(path)
     collect(settings)
-    assert "DoorOpen.npz is damaged" in caplog.text
-    np.testing.assert_array_equal(Trajectories.load(path).snapshots, whole.snapshots)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path} is damaged; its task is collected again"
+    ]
+    assert path.read_bytes() == whole
+
+
+def test_only_the_damaged_file_is_collected_again(tmp_path: Path) -> None:
+    settings = CollectConfig(
+        out=tmp_path, tasks=("Reach", "DoorOpen"), episodes={"random": 1}, n_steps=20, workers=1
+    )
+    collect(settings)
+    written = (tmp_path / "Reach.npz").stat().st_mtime_ns
+    (tmp_path / "DoorOpen.npz").write_bytes(b"")
+    collect(settings)
+    assert (tmp_path / "Reach.npz").stat().st_mtime_ns == written
+    assert Trajectories.load(tmp_path / "DoorOpen.npz").n_steps == 20
+
+
+def test_a_file_of_a_newer_format_is_not_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    np.savez(tmp_path / "Reach.npz", format=np.array(FORMAT + 1))
+    newer = (tmp_path / "Reach.npz").read_bytes()
+    with pytest.raises(CheckpointError, match="upgrade"):
+        collect(CollectConfig(out=tmp_path, tasks=("Reach",), n_steps=5, workers=1))
+    assert (tmp_path / "Reach.npz").read_bytes() == newer and not caplog.records
+
+
+def test_a_task_that_is_named_twice_is_collected_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collected: list[str] = []
+
+    def counted(task_name: str, *settings: Any) -> Trajectories:
+        collected.append(task_name)
+        return collect_task(task_name, *settings)
+
+    monkeypatch.setattr("vlp_gym.training.collect.collect_task", counted)
+    twice = ("Reach", "reach-v3", "Reach")
+    collect(CollectConfig(out=tmp_path, tasks=twice, episodes={"random": 1}, n_steps=5, workers=1))
+    assert collected == ["Reach"]
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"n_steps": 0}, {"workers": 0}, {"seed": -1}, {"episodes": {}}, {"episodes": {"random": -1}}],
-)
+    [
+        {"n_steps": 0}, {"n_steps": -5}, {"workers": 0}, {"workers": -1}, {"seed": -1}, {"episodes": {}},
+        {"episodes": {"random": 0}}, {"episodes": {"random": -1}}, {"episodes": {"expert": 1, "random": 0}},
+    ],
+)  # fmt: skip
 def test_a_data_set_of_nothing_is_refused_before_there_is_a_folder(
     wrong: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -20,10 +20,12 @@ from vlp_gym.data.replay import Replay
 from vlp_gym.data.statistics import histogram_of, pixel_statistics, statistics
 from vlp_gym.data.trajectories import Trajectories
 from vlp_gym.errors import CheckpointError, ExportError, MissingExtraError, UnknownNameError
-from vlp_gym.scenes.metaworld import make_sawyer, metaworld_scene
-from vlp_gym.tasks.metaworld import TASKS, find_task
-from vlp_gym.training.collect import CollectConfig, collect, collect_command
+from vlp_gym.scenes.metaworld import make_sawyer, metaworld_scene, seed_sawyer
+from vlp_gym.scenes.mujoco import MujocoScene
+from vlp_gym.tasks.metaworld import TASKS, UNDOING, find_task
+from vlp_gym.training.collect import CollectConfig, collect, collect_command, collect_task
 from vlp_gym.training.export import ExportConfig, export
+from vlp_gym.training.undoing import make_env
 
 TASK_NAMES = ("DoorClose", "Reach")
 EPISODES = {"expert": 2, "random": 1}
@@ -352,15 +354,15 @@ def test_the_env_of_a_minari_data_set_repeats_its_episodes(
     env.close()
 
 
+UNDONE = ("DoorClose", "Reach", "UndoDoorOpen", "UndoDrawerOpen")
+
+
 @pytest.fixture(scope="module")
 def undone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("collected") / "undone"
     return collect(
-        CollectConfig(
-            out=folder, tasks=("DoorClose", "UndoDoorOpen"), episodes={"random": 1},
-            n_steps=N_STEPS, workers=1,
-        )
-    )  # fmt: skip
+        CollectConfig(out=folder, tasks=UNDONE, episodes={"random": 2}, n_steps=N_STEPS, workers=1)
+    )
 
 
 def test_a_task_that_undoes_another_is_exported_from_where_it_began(
@@ -371,20 +373,40 @@ def test_a_task_that_undoes_another_is_exported_from_where_it_began(
     )
     out = export(settings)
     was = Trajectories.load(undone / "UndoDoorOpen.npz")
-    rows = table(out, "data/chunk-000/file-001.parquet")
-    np.testing.assert_array_equal(column(rows, "observation.state"), was.obs[0])
-    # The first frame shows the door open: it is what the file's first state looks like, and no bare reset.
-    first = decoded(out / f"videos/{IMAGES}/chunk-000/file-001.mp4", SIZE_PX)[0].astype(int)
+    rows = table(out, "data/chunk-000/file-002.parquet")
+    np.testing.assert_array_equal(
+        column(rows, "observation.state"), was.obs.reshape(2 * N_STEPS, -1)
+    )
+    shown = decoded(out / f"videos/{IMAGES}/chunk-000/file-002.mp4", SIZE_PX).astype(int)
+    env = make_env("UndoDoorOpen")
     scene = metaworld_scene(make_sawyer("UndoDoorOpen"), CAMERA, SIZE_PX, "draft")
-    episode = was.episode(0)
-    states = np.stack([episode.snapshots[0], Replay(was_closed(undone)).first_snapshot(0)])
-    after, closed = scene.draw(episode.constants, states).astype(int)
+    for i in range(2):
+        # Where an env of its own begins, and where the bare scene does, its door closed.
+        began, bare = (began_at(each, int(was.seed[i])) for each in (env, env.env))
+        drawn = scene.draw(was.episode(i).constants, np.stack([began, *was.snapshots[i], bare]))
+        frames = shown[i * N_STEPS : (i + 1) * N_STEPS]
+        distance = np.abs(frames[:, None] - drawn).mean((2, 3, 4))  # [steps, states]
+        assert distance.argmin(1).tolist() == list(range(N_STEPS))
+        assert distance[0, 0] < 0.3 * distance[0, -1]
     scene.close()
-    assert np.abs(first - after).mean() < 0.5 * np.abs(first - closed).mean()
 
 
-def was_closed(folder: Path) -> Trajectories:
-    return Trajectories.load(folder / "DoorClose.npz")
+def began_at(env: Any, seed: int) -> np.ndarray:
+    """Return the state that an env begins in."""
+    seed_sawyer(env, seed)
+    env.reset()
+    return MujocoScene(env.unwrapped.model).snapshot(env)
+
+
+@pytest.mark.parametrize("name", UNDOING)
+def test_an_episode_of_undoing_repeats_bit_for_bit(name: str) -> None:
+    was = collect_task(name, {"random": 1, "expert": 1}, 5, seed=3)
+    replay, env = Replay(was, make_env), make_env(name)
+    for row in (1, 0):
+        np.testing.assert_array_equal(
+            replay.first_snapshot(row), began_at(env, int(was.seed[row]))
+        )
+        np.testing.assert_allclose(replay.last_obs(row)[18:36], was.obs[row, -1, :18], atol=1e-6)
 
 
 def test_tasks_that_ask_for_the_same_share_the_number_of_their_sentence(
@@ -392,22 +414,40 @@ def test_tasks_that_ask_for_the_same_share_the_number_of_their_sentence(
 ) -> None:
     out = export(ExportConfig(undone, "lerobot", tmp_path / "out", video=False))
     tasks = table(out, "meta/tasks.parquet")
-    assert tasks["task"].to_pylist() == [find_task("DoorClose").instruction]
-    assert info(out)["total_tasks"] == 1
-    for number in range(2):
+    sentences = tasks["task"].to_pylist()
+    # The door is closed by two of the four tasks.
+    assert sentences == [
+        find_task(name).instruction for name in ("DoorClose", "Reach", "UndoDrawerOpen")
+    ]
+    assert tasks["task_index"].to_pylist() == [0, 1, 2] and info(out)["total_tasks"] == 3
+    episodes = table(out, "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    assert [row["data/file_index"] for row in episodes] == [0, 0, 1, 1, 2, 2, 3, 3]
+    for number, name in enumerate(UNDONE):
         rows = table(out, f"data/chunk-000/file-{number:03d}.parquet")
-        assert set(column(rows, "task_index")) == {0}
+        assert set(column(rows, "task_index")) == {sentences.index(find_task(name).instruction)}
+        assert episodes[2 * number]["tasks"] == [find_task(name).instruction]
 
 
 def test_minari_leaves_out_what_has_no_env(
     undone: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     out = export(ExportConfig(undone, "minari", out=tmp_path / "out"))
-    assert [path.name for path in (out / "vlp").iterdir() if path.is_dir()] == ["DoorClose"]
-    assert "others have none: UndoDoorOpen" in caplog.text
-    with pytest.raises(ExportError, match="--format lerobot"):
-        export(ExportConfig(undone, "minari", tmp_path / "other", tasks=("UndoDoorOpen",)))
-    assert not (tmp_path / "other").exists()
+    named = sorted(path.name for path in (out / "vlp").iterdir() if path.is_dir())
+    assert named == ["DoorClose", "Reach"]
+    (record,) = caplog.records
+    assert "left out 2 of 4 tasks" in record.getMessage()
+    assert record.getMessage().endswith("has none: UndoDoorOpen, UndoDrawerOpen")
+
+
+def test_minari_refuses_what_has_no_env_where_it_is_asked_for(undone: Path, tmp_path: Path) -> None:
+    only = tmp_path / "only"
+    only.mkdir()
+    for name in ("config.json", "UndoDoorOpen.npz"):
+        (only / name).write_bytes((undone / name).read_bytes())
+    for data, tasks in ((undone, ("Reach", "UndoDoorOpen")), (only, ())):
+        with pytest.raises(ExportError, match="none: UndoDoorOpen; export it with --format lerobot"):
+            export(ExportConfig(data, "minari", tmp_path / "out", tasks=tasks))
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_minari_the_extra_is_named(

@@ -187,6 +187,8 @@ def test_every_official_file_belongs_to_a_scorer() -> None:
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'roboclip'"):
         load_scorer("robo-clip")
+    with pytest.raises(UnknownNameError, match="other tokens than CLIP's own"):
+        random_clip("ViT-B-16-SigLIP")
     with pytest.raises(UnknownNameError, match="open_clip config"):
         random_clip("ViT-B-17")
 

@@ -14,24 +14,14 @@ from vlp_gym.atomic import atomic_path, atomic_write_text
 from vlp_gym.errors import CheckpointError, UnknownNameError
 from vlp_gym.models.card import model_card
 from vlp_gym.models.vlp import VLP, VLPConfig
+from vlp_gym.tasks.metaworld import CAMERAS
 from vlp_gym.types import View
 
 FORMAT = 1
 ABSENT = {"aim": False, "match_margin": 0.0, "match_sharpness": 1.0, "match_floor": 0.0}
 """What is so in a model of an older version, whose config does not say it."""
-CAMERAS = (
-    "topview",
-    "corner",
-    "corner2",
-    "corner3",
-    "corner4",
-    "behindGripper",
-    "gripperPOV",
-    "free",
-)
-"""Where frames of a checkpoint are seen from: a camera of Meta-World, or MuJoCo's default view."""
 PRESETS = ("exact", "fast", "draft")
-"""At which quality, see `vlp_gym.scenes.renderer.PRESETS`."""
+"""At which quality frames are drawn, see `vlp_gym.scenes.renderer.PRESETS`."""
 KIND = "vlp"
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 BUNDLED = "bundled"

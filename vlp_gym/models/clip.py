@@ -23,19 +23,25 @@ def _tokenizer(name: str) -> Any:
 
 
 class ClipTowers(Towers):
-    """Any open_clip model with its pooled heads.
+    """An open_clip model with its pooled heads, of those that read CLIP's own tokens.
 
     Args:
         name: an open_clip config, such as "ViT-B-16", or "ViT-B-16-quickgelu" for OpenAI's weights.
 
     Raises:
-        UnknownNameError: open_clip knows no such config.
+        UnknownNameError: open_clip knows no such config, or it reads other tokens than CLIP's (SigLIP's, for one).
     """
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        if open_clip.get_model_config(name) is None:
+        config = open_clip.get_model_config(name)
+        if config is None:
             raise UnknownNameError.of("open_clip config", name, open_clip.list_models())
+        if {"hf_model_name", "hf_tokenizer_name"} & set(config["text_cfg"]):
+            raise UnknownNameError(
+                f"the open_clip config {name!r} reads other tokens than CLIP's own, which have to be fetched; name one "
+                "such as 'ViT-B-16' or 'ViT-B-16-quickgelu'"
+            )
         with no_warnings():
             self.clip = open_clip.create_model(name, load_weights=False)
         self.name = name

@@ -6,6 +6,17 @@ from vlp_gym.errors import UnknownNameError
 
 DEFAULT_CAMERA = "corner4"
 """The camera that labels are drawn with: the gripper and every object stay in its view."""
+CAMERAS = (
+    "topview",
+    "corner",
+    "corner2",
+    "corner3",
+    "corner4",
+    "behindGripper",
+    "gripperPOV",
+    "free",
+)
+"""Where a scene is seen from: the cameras of Meta-World, and MuJoCo's default view."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from zipfile import ZipFile, is_zipfile
+from zipfile import ZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -82,7 +82,7 @@ def collect(config: CollectConfig) -> Path:
 
     Raises:
         CheckpointError: the folder holds a data set of another configuration.
-        SettingError: no steps, no episodes or no workers.
+        SettingError: no steps, no episodes of a behaviour, no workers, or a negative seed.
         UnknownNameError: no such task or behaviour.
     """
     everything = [*TASKS, *(UNDOING if config.kind == "graded" else ())]
@@ -95,8 +95,11 @@ def collect(config: CollectConfig) -> Path:
             f"n_steps and workers must be 1 or more, and seed 0 or more; got {config.n_steps}, {config.workers} and "
             f"{config.seed}"
         )
-    if not episodes or min(episodes.values()) < 0 or not sum(episodes.values()):
-        raise SettingError(f"a data set has one episode or more, got {episodes}")
+    if min(episodes.values(), default=0) < 1:
+        raise SettingError(
+            f"a data set has one episode or more of every behaviour that it names, got {episodes}; leave out what "
+            "you do not want"
+        )
     out = config.out or Path("data") / f"{config.kind}-{config.seed}"
     out.mkdir(parents=True, exist_ok=True)
     _check_same_settings(
@@ -115,13 +118,15 @@ def collect(config: CollectConfig) -> Path:
 
 
 def _is_whole(path: Path) -> bool:
-    """Return whether a task is there; what is damaged is said, and is not."""
+    """Return whether a task is there and all of it can be read; what is damaged is said, and is not."""
     if not path.exists():
         return False
-    # An archive ends with the list of its files, which one that was cut off does not have.
-    if whole := is_zipfile(path):
-        with ZipFile(path) as archive:
-            whole = "format.npy" in archive.namelist()
+    with path.open("rb") as file:
+        try:
+            with ZipFile(file) as archive:
+                whole = archive.testzip() is None and "format.npy" in archive.namelist()
+        except Exception:  # every part of an archive fails in its own way
+            whole = False
     if not whole:
         logger.warning("%s is damaged; its task is collected again", path)
     return whole

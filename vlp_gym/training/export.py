@@ -129,14 +129,17 @@ def export(config: ExportConfig) -> Path:
 def _with_env(names: list[str], *, asked: bool) -> list[str]:
     """Return the tasks that have an env of their own; the others are left out, or refused if they were asked for."""
     without = [name for name in names if name in UNDOING]
-    if without and asked:
+    # A folder of nothing else was asked for, too.
+    if without and (asked or without == names):
         raise ExportError(
-            f"{', '.join(without)} undo other tasks and have no env, which a data set of Minari names; export them "
-            "with --format lerobot"
+            f"a data set of Minari names its env, and what undoes another task has none: {', '.join(without)}; export "
+            "it with --format lerobot, or name other tasks with --tasks"
         )
     if without:
         logger.warning(
-            "left out, since a data set of Minari names an env and tasks that undo others have none: %s",
+            "left out %d of %d tasks, since a data set of Minari names its env, and what undoes another task has none: %s",
+            len(without),
+            len(names),
             ", ".join(without),
         )
     return [name for name in names if name not in UNDOING]

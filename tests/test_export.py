@@ -381,13 +381,12 @@ def test_a_task_that_undoes_another_is_exported_from_where_it_began(
     env = make_env("UndoDoorOpen")
     scene = metaworld_scene(make_sawyer("UndoDoorOpen"), CAMERA, SIZE_PX, "draft")
     for i in range(2):
-        # Where an env of its own begins, and where the bare scene does, its door closed.
+        # Where an env of its own begins, and last where the bare scene does, its door closed.
         began, bare = (began_at(each, int(was.seed[i])) for each in (env, env.env))
         drawn = scene.draw(was.episode(i).constants, np.stack([began, *was.snapshots[i], bare]))
         frames = shown[i * N_STEPS : (i + 1) * N_STEPS]
         distance = np.abs(frames[:, None] - drawn).mean((2, 3, 4))  # [steps, states]
         assert distance.argmin(1).tolist() == list(range(N_STEPS))
-        assert distance[0, 0] < 0.3 * distance[0, -1]
     scene.close()
 
 
@@ -403,9 +402,7 @@ def test_an_episode_of_undoing_repeats_bit_for_bit(name: str) -> None:
     was = collect_task(name, {"random": 1, "expert": 1}, 5, seed=3)
     replay, env = Replay(was, make_env), make_env(name)
     for row in (1, 0):
-        np.testing.assert_array_equal(
-            replay.first_snapshot(row), began_at(env, int(was.seed[row]))
-        )
+        np.testing.assert_array_equal(replay.first_snapshot(row), began_at(env, int(was.seed[row])))
         np.testing.assert_allclose(replay.last_obs(row)[18:36], was.obs[row, -1, :18], atol=1e-6)
 
 
@@ -445,7 +442,9 @@ def test_minari_refuses_what_has_no_env_where_it_is_asked_for(undone: Path, tmp_
     for name in ("config.json", "UndoDoorOpen.npz"):
         (only / name).write_bytes((undone / name).read_bytes())
     for data, tasks in ((undone, ("Reach", "UndoDoorOpen")), (only, ())):
-        with pytest.raises(ExportError, match="none: UndoDoorOpen; export it with --format lerobot"):
+        with pytest.raises(
+            ExportError, match="none: UndoDoorOpen; export it with --format lerobot"
+        ):
             export(ExportConfig(data, "minari", tmp_path / "out", tasks=tasks))
     assert not (tmp_path / "out").exists()
 

@@ -133,11 +133,11 @@ def _with_env(names: list[str], *, asked: bool) -> list[str]:
     if without and (asked or without == names):
         raise ExportError(
             f"a data set of Minari names its env, and what undoes another task has none: {', '.join(without)}; export "
-            "it with --format lerobot, or name other tasks with --tasks"
+            "it with --format lerobot, or name other tasks by --tasks"
         )
     if without:
         logger.warning(
-            "left out %d of %d tasks, since a data set of Minari names its env, and what undoes another task has none: %s",
+            "left out %d of %d tasks: Minari names the env of a data set, and what undoes another task has none: %s",
             len(without),
             len(names),
             ", ".join(without),

@@ -85,8 +85,8 @@ def collect(config: CollectConfig) -> Path:
         SettingError: no steps, no episodes of a behaviour, no workers, or a negative seed.
         UnknownNameError: no such task or behaviour.
     """
-    everything = [*TASKS, *(UNDOING if config.kind == "graded" else ())]
-    names = list(dict.fromkeys(find_task(name).name for name in config.tasks)) or everything
+    names = list(dict.fromkeys(find_task(name).name for name in config.tasks))
+    names = names or _tasks_of_kind(config.kind)
     episodes = EPISODES[config.kind] if config.episodes is None else config.episodes
     if unknown := set(episodes) - set(BEHAVIOURS):
         raise UnknownNameError.of("behaviour", min(unknown), list(BEHAVIOURS))
@@ -115,6 +115,10 @@ def collect(config: CollectConfig) -> Path:
     if jobs or not (out / CARD).exists():
         atomic_write_text(out / CARD, _card(out))
     return out
+
+
+def _tasks_of_kind(kind: Kind) -> list[str]:
+    return [*TASKS, *(UNDOING if kind == "graded" else ())]
 
 
 def _is_whole(path: Path) -> bool:
@@ -177,7 +181,7 @@ def collect_command(folder: Path, tasks: Sequence[str]) -> str:
     config = CollectConfig(
         kind=kind or CollectConfig.kind,
         out=None if name == f"{kind}-{seed}" else Path("data") / name,
-        tasks=() if list(tasks) == list(TASKS) else tuple(tasks),
+        tasks=() if list(tasks) == _tasks_of_kind(kind or CollectConfig.kind) else tuple(tasks),
         episodes=None if kind else episodes,
         n_steps=settings["n_steps"],
         seed=seed,

@@ -36,6 +36,7 @@ from vlp_gym.training.collect import collect_task
 from vlp_gym.training.config import Tower, TrainConfig
 from vlp_gym.training.features import TaskClips, task_clips
 from vlp_gym.training.frames import FrameGrid
+from vlp_gym.training.objective import LossConfig
 from vlp_gym.training.run import TrainingRun
 from vlp_gym.types import Task, View
 
@@ -183,7 +184,9 @@ def _cache_records(name: str, frozen: Frozen, config: Config, folder: Path) -> l
 
     train = TrainConfig(
         model=sizes,
+        view=view,
         batch=BatchConfig(tasks=len(config.train_tasks), windows=config.windows),
+        loss=LossConfig(strangers=len(config.train_tasks) - 1),
         steps=2 * (config.train_repeats + 2),
         tune=frozen.tune,
         out=folder,

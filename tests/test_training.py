@@ -274,7 +274,7 @@ def test_settings_that_train_nothing_are_refused(
 
 
 def test_parts_of_a_batch_or_a_loss_that_mean_nothing_are_refused() -> None:
-    for refused in ({"tasks": 1}, {"windows": 1}, {"match_tasks": 1}, {"mixed": 1.5}):
+    for refused in ({"tasks": 0}, {"windows": 0}, {"match_tasks": 1}, {"mixed": 1.5}):
         with pytest.raises(SettingError):
             BatchConfig(**refused)  # type: ignore[arg-type]
     for wrong in ({"ilp": -0.1}, {"ivp": -1.0}, {"strangers": 0}):

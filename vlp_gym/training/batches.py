@@ -60,7 +60,7 @@ class BatchConfig:
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise SettingError(f"{name} is a share and must be in [0, 1], got {share}")
-        for name, least in (("tasks", 2), ("windows", 2), ("match_tasks", 2), ("match_clips", 1)):
+        for name, least in (("tasks", 1), ("windows", 1), ("match_tasks", 2), ("match_clips", 1)):
             check_least(f"batch.{name}", getattr(self, name), least)
 
 
